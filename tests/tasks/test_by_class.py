@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import classification_report, confusion_matrix
 
-from thalweg.tasks.by_class import averages, by_class, confusion_rows, counts_by_class
+from thalweg.tasks.by_class import averages, by_class, confusion_counts, confusion_rows, counts_by_class, macro_f1
 
 NAMES = ("a", "b", "c", "d")
 CASES = {
@@ -30,7 +30,9 @@ def test_one_label_an_example(case):
         seen = classification_report(target, guess, output_dict=True)
     compare(rows, every, seen)
     assert averages(rows)["micro"]["f1"] == pytest.approx(float((guess == target).mean()))
+    assert macro_f1(*counts_by_class(guess, target, len(NAMES))) == pytest.approx(seen["macro avg"]["f1-score"])
     matrix = confusion_matrix(target, guess, labels=range(4))
+    assert (confusion_counts(guess, target, len(NAMES)) == matrix).all()
     found = np.zeros((4, 4), dtype=int)
     for row in confusion_rows(NAMES, guess, target):
         found[NAMES.index(row["true"]), NAMES.index(row["given"])] = row["count"]

@@ -115,7 +115,7 @@ class Prepared:
 
 
 class AbstractMeter(ABC):
-    """Collects predictions batch by batch and turns them into metrics (on torchmetrics)."""
+    """Collects predictions batch by batch and turns them into metrics."""
 
     def use(self, head: AbstractHead) -> None:
         """Say which head the predictions come from, before the first of them; a meter that needs no head ignores it."""

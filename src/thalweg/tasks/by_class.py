@@ -58,10 +58,21 @@ def confusion_rows(names: Sequence[str], guess: np.ndarray, target: np.ndarray) 
     return [{"true": names[t], "given": names[g], "count": count} for t, g, count in rows]
 
 
+def confusion_counts(guess: np.ndarray, target: np.ndarray, size: int) -> np.ndarray:
+    """Return how often each of `size` true classes was answered by each given one, `[true, given]`."""
+    return np.bincount(target.astype(np.int64) * size + guess, minlength=size * size).reshape(size, size)
+
+
 def counts_by_class(guess: np.ndarray, target: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return how often each of `size` classes was given rightly, was given, and is true; ids, one an example."""
     right, given, true = (np.bincount(ids, minlength=size) for ids in (target[guess == target], guess, target))
     return right, given, true
+
+
+def macro_f1(right: np.ndarray, given: np.ndarray, true: np.ndarray) -> float:
+    """Return the mean F1 of the classes that are true or were given somewhere, from the counts of `by_class`."""
+    seen = given + true > 0
+    return float(_over(2 * right, given + true)[seen].mean()) if seen.any() else 0.0
 
 
 def _over(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

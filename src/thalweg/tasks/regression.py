@@ -1,4 +1,4 @@
-"""How well predicted numbers fit the true ones, in float64 and whatever their unit (on torchmetrics)."""
+"""How well predicted numbers fit the true ones, in float64 and whatever their unit."""
 
 import math
 from collections.abc import Callable
@@ -6,7 +6,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.functional.regression import pearson_corrcoef, relative_squared_error, spearman_corrcoef
 
 from thalweg.certificates.new_texts.resampling import sums_by
 
@@ -22,18 +21,20 @@ def nmse(prediction: Tensor, target: Tensor) -> float:
     true values are equal, since then it is not defined.
     """
     prediction, target, varies = _standardized(prediction, target)
-    return float(relative_squared_error(prediction, target)) if varies else math.nan
+    return float((prediction - target).square().sum() / target.square().sum()) if varies else math.nan
 
 
 def correlations(prediction: Tensor, target: Tensor) -> tuple[float, float]:
     """Return Pearson's and Spearman's correlation of `[examples]` each; both 0 where either has one value only."""
     prediction, target, varies = _standardized(prediction, target)
     spread = prediction.std(correction=0)
-    # torchmetrics warns and gives NaN, which neither a checkpoint nor JSON can hold.
     if not varies or not spread > SMALLEST_SPREAD:
         return 0.0, 0.0
-    prediction = (prediction - prediction.mean()) / spread
-    return float(pearson_corrcoef(prediction, target)), float(spearman_corrcoef(prediction, target))
+    once = np.ones((1, len(target)))
+    ranks = (_ranks_of(values.numpy())(once) for values in (prediction, target))
+    product, first, second = _rank_sums(once, *ranks)
+    pearson = float(((prediction - prediction.mean()) / spread * target).mean())
+    return min(1.0, max(-1.0, pearson)), float(_correlation(product, first, second, np.zeros(1))[0])
 
 
 def drawn_scores(prediction: np.ndarray, target: np.ndarray) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

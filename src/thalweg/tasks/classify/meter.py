@@ -6,15 +6,13 @@ from typing import Any, final
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, MultilabelExactMatch, MultilabelF1Score
 from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.certificates.new_texts.resampling import Samples, f1, of_sums, ratio, sums_by
 from thalweg.report.calibration import calibration_error
 from thalweg.tasks.base import AbstractMeter
-from thalweg.tasks.by_class import averages, by_class, confusion_rows, counts_by_class
+from thalweg.tasks.by_class import averages, by_class, confusion_rows, counts_by_class, macro_f1
 from thalweg.tasks.classify.calibration import confidence_bins
 from thalweg.tasks.classify.decision import Decision
 
@@ -29,20 +27,8 @@ class LabelMeter(AbstractMeter):
     def __init__(self, num_labels: int, decision: Decision, names: Sequence[str] = ()) -> None:
         self._names = names or [str(label) for label in range(num_labels)]
         self.multilabel = decision.multilabel
-        if self.multilabel:
-            metrics = {
-                "accuracy": MultilabelExactMatch(num_labels, validate_args=False, sync_on_compute=False),
-                "macro_f1": MultilabelF1Score(num_labels, average="macro", validate_args=False, sync_on_compute=False),
-                "micro_f1": MultilabelF1Score(num_labels, average="micro", validate_args=False, sync_on_compute=False),
-            }
-        else:
-            metrics = {
-                "accuracy": MulticlassAccuracy(num_labels, average="micro", validate_args=False, sync_on_compute=False),
-                "macro_f1": MulticlassF1Score(num_labels, average="macro", validate_args=False, sync_on_compute=False),
-            }
         self.num_labels = num_labels
         self._decision = decision
-        self._metrics = MetricCollection(dict(metrics))
         self._predictions: list[Tensor] = []  # kept where the decision needs all of them
         self._guesses: list[Tensor] = []
         self._targets: list[Tensor] = []
@@ -80,29 +66,34 @@ class LabelMeter(AbstractMeter):
 
     @override
     def compute(self) -> dict[str, float]:
-        guess, target = self._joined()
-        self._metrics.to(guess.device)
-        self._metrics.reset()
-        self._metrics.update(guess.to(torch.int64), target.to(torch.int64))
-        found = {name: float(value) for name, value in self._metrics.compute().items()}
-        if not self.multilabel:
-            confidence, right = (torch.cat(parts).cpu() for parts in (self._confidence, self._right))
-            bins = confidence_bins(confidence.double().numpy(), right.numpy())
+        guess, target = (part.cpu().numpy() for part in self._joined())
+        counts = self._counts(guess, target)
+        if self.multilabel:
+            micro = f1(*(part.sum() for part in counts))
+            found = {"accuracy": (guess == target).all(1).mean(), "macro_f1": f1(*counts).mean(), "micro_f1": micro}
+            return {name: float(value) for name, value in found.items()}
+        confidence, right = (torch.cat(parts).cpu() for parts in (self._confidence, self._right))
+        bins = confidence_bins(confidence.double().numpy(), right.numpy())
+        return {
+            "accuracy": float((guess == target).mean()),
+            "macro_f1": macro_f1(*counts),
             # Draws from few examples have a higher error than these, so that the bootstrap has no interval for it.
-            found["ece"] = calibration_error(bins["confidence"], bins["accuracy"], bins["counts"]) or 0.0
-        return found
+            "ece": calibration_error(bins["confidence"], bins["accuracy"], bins["counts"]) or 0.0,
+        }
 
     @override
     def details(self) -> dict[str, Any]:
         """Return precision, recall and F1 of each label, their averages, and what was taken for what."""
         guess, target = (part.cpu().numpy() for part in self._joined())
-        if self.multilabel:
-            counts = (guess & target).sum(0), guess.sum(0), target.sum(0)
-        else:
-            counts = counts_by_class(guess, target, self.num_labels)
-        rows = by_class("label", self._names, *counts)
+        rows = by_class("label", self._names, *self._counts(guess, target))
         confused = {} if self.multilabel else {"confusion": confusion_rows(self._names, guess, target)}
         return {"labels": rows, "averages": averages(rows), **confused}
+
+    def _counts(self, guess: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return how often each label was given rightly, was given, and is true."""
+        if self.multilabel:
+            return (guess & target).sum(0), guess.sum(0), target.sum(0)
+        return counts_by_class(guess, target, self.num_labels)
 
     @override
     def samples(self) -> Samples:
@@ -119,7 +110,7 @@ def label_pairs(guess: np.ndarray, target: np.ndarray, num_labels: int) -> Sampl
     def figures(weights: np.ndarray) -> dict[str, np.ndarray]:
         hits = sums_by(weights * right, true, num_labels)
         both = sums_by(weights, true, num_labels) + sums_by(weights, given, num_labels)
-        present = both > 0.0  # as in torchmetrics, what neither is nor is given does not count
+        present = both > 0.0  # as in `macro_f1`, what neither is nor is given does not count
         macro = (2.0 * np.nan_to_num(ratio(hits, both))).sum(1) / present.sum(1)
         return {"accuracy": weights[:, right].sum(1) / weights.sum(1), "macro_f1": macro}
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_f1_score, multilabel_f1_score
 
+from thalweg.certificates.new_texts.resampling import f1
+from thalweg.tasks.by_class import confusion_counts, counts_by_class
 from thalweg.tasks.classify.calibration import confidence_bins
 from thalweg.tasks.sections import confusion, f1_bars
 
@@ -20,8 +21,8 @@ def single_label_sections(
 
     The prediction holds logits `[texts, labels]`, guess and target ids `[texts]`, `raw` the texts or none of them.
     """
-    counts = multiclass_confusion_matrix(guess, target, len(labels))
-    scores = multiclass_f1_score(guess, target, len(labels), average="none")
+    answers = guess.numpy(), target.numpy(), len(labels)
+    counts, scores = confusion_counts(*answers), f1(*counts_by_class(*answers))
     return [
         confusion("texts of one true label", labels, counts.tolist()),
         f1_bars("label", WEAKNESS, labels, scores.tolist()),
@@ -34,7 +35,8 @@ def several_labels_sections(
     labels: Sequence[str], prediction: Tensor, guess: Tensor, target: Tensor, raw: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Return the sections for labels that may come together; guess and target hold 0 and 1, `[texts, labels]`."""
-    scores = multilabel_f1_score(guess.long(), target.long(), len(labels), average="none")
+    given, true = guess.numpy() > 0, target.numpy() > 0
+    scores = f1((given & true).sum(0), given.sum(0), true.sum(0))
     worst = _worst_of_several(labels, prediction, guess, target, raw)
     return [f1_bars("label", WEAKNESS, labels, scores.tolist()), worst]
 

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 from typing_extensions import override
 
 from thalweg import distributed
@@ -15,7 +14,7 @@ from thalweg.batch import Batch
 from thalweg.certificates.new_texts.resampling import Samples, f1, of_sums
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.base import AbstractMeter
-from thalweg.tasks.by_class import averages, by_class, counts_by_class
+from thalweg.tasks.by_class import averages, by_class, counts_by_class, macro_f1
 from thalweg.tasks.tag.inputs import words_mask
 from thalweg.tasks.tag.spans import SpanScore, is_bio
 
@@ -62,22 +61,21 @@ class TagMeter(AbstractMeter):
 
     @override
     def compute(self) -> dict[str, float]:
-        guess, target = (torch.cat([t.flatten() for t in parts]).long() for parts in zip(*self._parts, strict=True))
-        guess, target = guess[target >= 0], target[target >= 0]
-        num = max(2, self.num_tags)
-        metrics = {
-            "accuracy": float(multiclass_accuracy(guess, target, num, average="micro", validate_args=False)),
-            "macro_f1": float(multiclass_f1_score(guess, target, num, average="macro", validate_args=False)),
-        }
+        guess, target = self._words()
+        macro = macro_f1(*counts_by_class(guess, target, self.num_tags))
+        metrics = {"accuracy": float((guess == target).mean()), "macro_f1": macro}
         return metrics if self.spans is None else metrics | self.spans.compute()
+
+    def _words(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what each word is given, and its tag."""
+        both = (torch.cat([t.flatten() for t in parts]).cpu().numpy() for parts in zip(*self._parts, strict=True))
+        guess, target = both
+        return guess[target >= 0], target[target >= 0]
 
     @override
     def details(self) -> dict[str, Any]:
         """Return precision, recall and F1 of each tag over words, their averages, and those of each type of span."""
-        both = (torch.cat([t.flatten() for t in parts]).cpu().numpy() for parts in zip(*self._parts, strict=True))
-        guess, target = both
-        guess, target = guess[target >= 0], target[target >= 0]
-        rows = by_class("tag", self._tags, *counts_by_class(guess, target, self.num_tags))
+        rows = by_class("tag", self._tags, *counts_by_class(*self._words(), self.num_tags))
         found = {"tags": rows, "averages": averages(rows)}
         if self.spans is not None:
             spans = self.spans.right, self.spans.predicted, self.spans.true

@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_f1_score
 
 from thalweg.batch import Batch
+from thalweg.certificates.new_texts.resampling import f1
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.answering import answering
+from thalweg.tasks.by_class import confusion_counts, counts_by_class
 from thalweg.tasks.sections import confusion, f1_bars
 from thalweg.tasks.tag.inputs import mask_of_words, words_mask
 from thalweg.tasks.tag.spans import SpanScore, is_bio
@@ -56,10 +58,9 @@ def sections(
                 worst.append((num_errors, place + row, guess[row, :length].tolist(), target[row, :length].tolist()))
         worst = sorted(worst, key=lambda entry: (-entry[0], entry[1]))[:NUM_WORST]
         place += len(errors)
-    guess, target, num_classes = torch.cat(guesses), torch.cat(targets), max(2, len(tags))
-    counts = multiclass_confusion_matrix(guess, target, num_classes, validate_args=False)
-    scores = multiclass_f1_score(guess, target, num_classes, average="none", validate_args=False).tolist()
-    seen = [i for i, size in enumerate(torch.bincount(target, minlength=num_classes).tolist()) if size]
+    answers = torch.cat(guesses).numpy(), torch.cat(targets).numpy(), max(2, len(tags))
+    counts, (right, given, true) = confusion_counts(*answers), counts_by_class(*answers)
+    scores, seen = f1(right, given, true).tolist(), np.flatnonzero(true).tolist()
     return [
         *([] if spans is None else _span_sections(spans.table())),
         confusion("words with one true tag", tags, counts.tolist()),

@@ -19,8 +19,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from torch import Tensor
-from torchmetrics import Metric
+from torch import Tensor, nn
 
 from thalweg.certificates.new_texts.resampling import f1, ratio
 
@@ -83,7 +82,7 @@ def spans_of(tags: Sequence[str]) -> list[Span]:
 
 
 @final
-class SpanScore(Metric):
+class SpanScore(nn.Module):
     """Counts right, predicted and true spans by type, on the device, and gives precision, recall and F1.
 
     With c right spans (same start, end and type), p predicted and t true ones, precision = c / p, recall = c / t and
@@ -91,7 +90,6 @@ class SpanScore(Metric):
     of their ids, must fit `is_bio`.
     """
 
-    full_state_update = False
     right: Tensor
     predicted: Tensor
     true: Tensor
@@ -100,11 +98,11 @@ class SpanScore(Metric):
     _ends: Tensor
 
     def __init__(self, tags: Sequence[str]) -> None:
-        super().__init__(sync_on_compute=False)
+        super().__init__()
         parts = [split_tag(tag) for tag in tags]
         self.types = sorted({kind for letter, kind in parts if letter != OUTSIDE})
         for name in ("right", "predicted", "true"):
-            self.add_state(name, default=torch.zeros(len(self.types), dtype=torch.long), dist_reduce_fx="sum")
+            self.register_buffer(name, torch.zeros(len(self.types), dtype=torch.long), persistent=False)
         kinds = [-1 if letter == OUTSIDE else self.types.index(kind) for letter, kind in parts]
         self.register_buffer("_kinds", torch.tensor(kinds), persistent=False)
         self.register_buffer("_begins", torch.tensor([letter in _BEGINS for letter, _ in parts]), persistent=False)
