@@ -22,6 +22,7 @@ from cyclopts.exceptions import UnknownCommandError
 from thalweg.data.builtin.catalog import SAMPLES
 
 STANDARD_INPUT: Final = "/dev/stdin"
+_ASSEMBLED: Final[dict[str, tuple[App, tuple[Any, ...]]]] = {}
 _KINDS: Final = {"int": "a whole number", "float": "a number", "bool": "no value"}
 _REMEDIES: Final = {
     errno.ENOENT: "check the name and the folder",
@@ -237,8 +238,13 @@ def _missing(error: MissingArgumentError, command: str) -> str:
     return f"thalweg {command} needs {flag}{what}; {_help(command)} shows the arguments."
 
 
-def _arguments(command: str, app: App) -> Iterable[Any]:
-    return app[command].assemble_argument_collection(parse_docstring=False) if command in app else ()
+def _arguments(command: str, app: App) -> Sequence[Any]:
+    """Return what a command takes; it is put together once, which takes longer than to read a command line."""
+    if command not in app:
+        return ()
+    if command not in _ASSEMBLED or _ASSEMBLED[command][0] is not app:
+        _ASSEMBLED[command] = app, tuple(app[command].assemble_argument_collection(parse_docstring=False))
+    return _ASSEMBLED[command][1]
 
 
 def _options_of(command: str, app: App) -> list[str]:
