@@ -23,6 +23,7 @@ TESTED_IN = {
     "certificates/two_layer/": "certificates/two_layer/test_two_layer.py",
     "cli/": "cli/test_main.py",
     "cli/neighbors/": "cli/neighbors/test_commands.py",
+    "cli/neighbors/completion.py": "cli/test_completion.py",
     "cli/certificates.py": "training/certified/test_certifying.py",
     "comparison/": "comparison/test_compare.py",
     "curvature/agreement.py": "curvature/test_check.py",

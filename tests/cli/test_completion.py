@@ -40,6 +40,34 @@ def test_bash_completes_commands_and_options(script, words, expected):
     assert (done.stdout.split(), done.stderr) == (expected, "")
 
 
+def test_bash_completes_files_with_spaces_where_nothing_else_is_known(script, tmp_path):
+    """As a terminal sees it: what comes after two tabs."""
+    pexpect = pytest.importorskip("pexpect")
+    (tmp_path / "my reviews.csv").touch()
+    path = script("bash")
+    shell = pexpect.spawn("bash", ["--norc", "--noprofile"], cwd=str(tmp_path), encoding="utf-8", timeout=10)
+    shell.sendline(f"PS1='> '; source {path}; bind 'set enable-bracketed-paste off'")
+    for line in (
+        "thalweg train my",
+        "thalweg train --valid my",
+        "thalweg train x --word-vectors my",
+        "thalweg verify my",
+    ):
+        shell.send(f"{line}\t")
+        assert shell.expect_exact([r"my\ reviews.csv", pexpect.TIMEOUT]) == 0, line
+        shell.sendcontrol("u")
+    shell.close(force=True)
+
+
+def test_zsh_completes_files_where_nothing_else_is_known(script):
+    lines = script("zsh").read_text().splitlines()
+    for part in ("'1:CSV, TSV", "'*:Further files", "'*--valid[", "'*--word-vectors[", "'*--resume["):
+        found = [line for line in lines if line.lstrip().startswith(part)]
+        assert found
+        assert all(line.count(":_files'") == 1 for line in found)
+    assert not any("--no-compile" in line and "_files" in line for line in lines)
+
+
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_other_shells_have_a_script_that_names_every_command(script, shell):
     path = script(shell)

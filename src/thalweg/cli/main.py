@@ -442,8 +442,6 @@ app.command(serve)
 
 
 @app.command
-def completion(shell: str, /) -> int:
+def completion(shell: Annotated[str, Parameter(help="bash, zsh or fish.")], /) -> int:
     """Print a script for bash, zsh or fish that completes commands, options and files (docs/runs.md: where to)."""
-    load("thalweg.names:check")(("bash", "zsh", "fish"), shell, "shell")
-    load("thalweg.cli.output:print_answers")([app.generate_completion(shell=shell)])  # type: ignore[arg-type]
-    return 0
+    return load("thalweg.cli.neighbors.completion:print_script")(app, shell)
