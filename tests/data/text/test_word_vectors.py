@@ -56,6 +56,9 @@ def test_a_damaged_file_is_refused_with_its_line(tmp_path):
         ("text,label\n", "line 1: expected a word and its numbers.*GloVe or word2vec"),
         ("a b c\n", "line 1: expected a word and its numbers"),
         ("", "got an empty file"),
+        ("3 2\n", "expected 3 words, as its first line says, got 0"),
+        ("3 2\na 1 2\nb 3 4\n", "expected 3 words, as its first line says, got 2; was the file truncated"),
+        (f"3 {'9' * 5000}\na 1 2\n", "line 1: expected finite numbers"),
         (b"2 2\nab \x00\x01\xff\xfe\x80?\x00\x00cd \x9f\n", "line 2: expected"),
     ]:
         with pytest.raises(InputError, match=rf"vectors\.txt.*{match}"):

@@ -1,6 +1,7 @@
 """Word vectors from files of GloVe, word2vec and fastText, and their normalization."""
 
 import io
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Final, final
 import numpy as np
 
 from thalweg.data.text.word_vector_files import binary_entries, is_binary
-from thalweg.errors import InputError
+from thalweg.errors import InputError, shown
 from thalweg.storage.regular import open_regular
 
 STEPS: Final = ("none", "length", "center", "top")
@@ -125,9 +126,8 @@ def read_word_vectors(path: str | Path, wanted: Collection[str] | None = None) -
     """
     keep = None if wanted is None else frozenset(wanted)
     found: dict[str, np.ndarray] = {}
-    width = 0
-    for number, row_width, word, numbers in _entries(path):
-        width = row_width
+    width = width_of_vectors(path)
+    for number, _, word, numbers in _entries(path):
         if word not in found and (keep is None or word in keep):
             found[word] = _vector(numbers, path, number)
     vectors = np.stack(list(found.values())) if found else np.empty((0, width), dtype=np.float32)
@@ -163,7 +163,7 @@ def _entries(path: str | Path) -> Iterator[tuple[int, int, str, str | np.ndarray
 
 
 def _lines(path: str | Path) -> Iterator[tuple[int, int, str, str]]:
-    width = 0
+    width = number = count = 0
     try:
         with io.TextIOWrapper(open_regular(path), encoding="utf-8", newline="\n", errors="replace") as file:
             for number, line in enumerate(iter(partial(file.readline, _MAX_LINE + 1), ""), start=1):
@@ -174,8 +174,8 @@ def _lines(path: str | Path) -> Iterator[tuple[int, int, str, str]]:
                     )
                 line = line.rstrip().replace("\t", " ")
                 if number == 1:
-                    width, is_header = _first_line(line, path)
-                    if is_header:
+                    width, count = _first_line(line, path)
+                    if count:
                         continue
                 if line.count(" ") == width:
                     word, numbers = line.split(" ", 1)
@@ -186,19 +186,24 @@ def _lines(path: str | Path) -> Iterator[tuple[int, int, str, str]]:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
     if not width:
         raise InputError(f"{path}: expected lines with a word and its numbers, got an empty file.")
+    if count > number - 1:
+        raise InputError(
+            f"{path}: expected {shown(count)} words, as its first line says, got {number - 1:,}; was the file "
+            "truncated? Otherwise correct that line."
+        )
 
 
-def _first_line(line: str, path: str | Path) -> tuple[int, bool]:
-    """Return the width, and whether the line is a header."""
+def _first_line(line: str, path: str | Path) -> tuple[int, int]:
+    """Return the width, and how many words there are, 0 where the line is no header."""
     parts = line.split(" ")
-    if len(parts) == 2 and all(part.isascii() and part.isdigit() for part in parts) and int(parts[1]) > 0:
-        return int(parts[1]), True
+    if re.fullmatch(r"0*[1-9]\d{0,14} 0*[1-9]\d{0,5}", line, flags=re.ASCII):
+        return int(parts[1]), int(parts[0])
     if len(parts) < 2 or not all(map(_is_number, parts[1:])):
         raise InputError(
             f"{path}, line 1: expected a word and its numbers, separated by spaces, got {line[:60]!r}; "
             "is it a text file of GloVe or word2vec?"
         )
-    return len(parts) - 1, False
+    return len(parts) - 1, 0
 
 
 def _word_with_spaces(line: str, width: int, path: str | Path, number: int) -> tuple[str, str]:
