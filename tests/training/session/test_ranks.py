@@ -22,7 +22,7 @@ LSTM = {
     "optimizer": "adamw",
 }  # fmt: skip
 DENSE = ("levenberg-marquardt", *names.QUASI_NEWTON)
-SMALL = {"width": 2, "hidden": 2, "vocabulary_size": 12, "batch_size": 0, "steps": 3}
+SMALL = {"source": "few.csv", "width": 2, "hidden": 2, "vocabulary_size": 12, "batch_size": 0, "steps": 3}
 TRANSLATE = {**LSTM, "task": "translate", "source": "pairs.tsv", "width": 8, "hidden": 8, "lr": 1e-2, "batch_size": 33}
 OF_TORCH = ("sgd", "adamw", "adagrad", "nadam", "rprop")
 CASES = {
@@ -42,10 +42,10 @@ CASES = {
     **{f"head {name}": {**TRANSLATE, "head": name} for name in names.HEADS if name != names.CHAIN_HEAD},
     "dispersion": {**TRANSLATE, "head": "contrastive", "dispersion": "sliced"},
     "tag": {**LSTM, "task": "tag", "source": "words.conll", "head": "crf", "batch_size": 33},
-    "score": {**LSTM, "task": "score", "source": "phrases", "batch_size": 33},
+    "score": {**LSTM, "task": "score", "source": "numbers.csv", "batch_size": 33},
     "forecast": {"task": "forecast", "source": "sunspots", "precision": "float64", "steps": 4, "model": "mlp"},
     "language": {
-        **LSTM, "task": "language", "source": "manual", "model": "transformer", "heads": 2, "max_length": 32,
+        **LSTM, "task": "language", "source": "lines.txt", "model": "transformer", "heads": 2, "max_length": 32,
         "vocabulary_size": 300, "batch_size": 7,
     },
 }  # fmt: skip
@@ -60,6 +60,10 @@ def write_data(folder):
         mark = ("fine", "awful")[number % 2] if generator.random() < 0.9 else "plain"
         rows.append(f"{' '.join(generator.choices(WORDS, k=generator.randint(2, 9)))} {mark},{'ab'[number % 2]}")
     (folder / "reviews.csv").write_text("\n".join(rows) + "\n")
+    (folder / "few.csv").write_text("\n".join(rows[:64]) + "\n")
+    (folder / "lines.txt").write_text("\n".join(row.partition(",")[0] for row in rows[1:]) + "\n")
+    numbers = [f"{row.partition(',')[0]},{number % 5}" for number, row in enumerate(rows[1:])]
+    (folder / "numbers.csv").write_text("\n".join(["text,number", *numbers]) + "\n")
     texts = [generator.choices(WORDS, k=generator.randint(2, 6)) for _ in range(120)]
     (folder / "pairs.tsv").write_text("".join(f"{' '.join(text)}\t{' '.join(reversed(text))}\n" for text in texts))
     tagged = ["\n".join(f"{word}\tB-{word[0].upper()}" for word in text) for text in texts]
