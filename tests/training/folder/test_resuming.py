@@ -180,6 +180,18 @@ def test_what_is_no_checkpoint_is_refused_with_those_that_there_are(cut, name):
         train(resume_from=cut.folder / name)
 
 
+def test_the_checkpoints_of_a_run_are_told_from_a_model_of_a_stream(cut, tmp_path):
+    place = checkpoint_names.steps(cut.folder / CHECKPOINTS)[0]
+    for inside in (place.parent, place):
+        assert not checkpoint_names.is_online(inside)
+        with pytest.raises(InputError, match=rf"is not a run folder.*; give that of the run, {cut.folder}\."):
+            Run(inside)
+    stream = tmp_path / "other" / "stream"
+    shutil.copytree(place.parent, stream)
+    (stream.parent / "recipe.toml").touch()
+    assert checkpoint_names.is_online(stream)
+
+
 @pytest.fixture
 def leave_waiting(monkeypatch):
     """Write files of a run as a process does that is killed before they have their names."""

@@ -30,7 +30,7 @@ from thalweg.training.folder.answers import (
 )
 from thalweg.training.folder.columns import FOR_FILES, check_reading, find_columns
 from thalweg.training.folder.opening import has_series, settings_of, skipped_rows, with_numbers
-from thalweg.training.integrity.checkpoint_names import latest
+from thalweg.training.integrity.checkpoint_names import is_online, run_with
 from thalweg.training.integrity.contents import read_weights
 from thalweg.training.integrity.run_files import HELD_OUT, RECIPE, WEIGHTS, AbstractFolder
 from thalweg.training.recipe.rules import read_own_recipe
@@ -75,13 +75,15 @@ class Run(AbstractFolder):
         if not self.folder.is_dir():
             raise InputError(f"There is no run folder {self.folder}; expected one that `thalweg train` made.")
         if not (self.folder / RECIPE).is_file():
-            if latest(self.folder) is not None:  # a stream's model is nothing but its checkpoints
+            if is_online(self.folder):  # a stream's model is nothing but its checkpoints
                 raise InputError(
                     f"{self.folder} has learned from a stream: use thalweg predict (the score it "
                     "printed is on rows it had not seen); to evaluate files, train a run (without --online)."
                 )
+            whole = run_with(self.folder)
             raise InputError(
-                f"{self.folder} is not a run folder: it has no {RECIPE}; give a folder that `thalweg train` made."
+                f"{self.folder} is not a run folder: it has no {RECIPE}; give "
+                f"{'a folder that `thalweg train` made' if whole is None else f'that of the run, {whole}'}."
             )
         self._opened = self.basis
         self.recipe = read_own_recipe(self.ledger, RECIPE)

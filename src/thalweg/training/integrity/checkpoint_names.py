@@ -80,5 +80,11 @@ def steps(folder: Path) -> list[Path]:
 
 
 def is_online(folder: Path) -> bool:
-    """Whether a folder holds a model that learns from a stream: its checkpoints, and no recipe."""
-    return not (folder / "recipe.toml").exists() and latest(folder) is not None
+    """Whether a folder holds a model that learns from a stream: its checkpoints, and no recipe, nor those of a run."""
+    return run_with(folder) is None and latest(folder) is not None
+
+
+def run_with(folder: Path) -> Path | None:
+    """Return the run that a folder is, or is inside of (its checkpoints, or one of these); None: no run."""
+    places = (folder, *(place.parent for place in (folder, folder.parent) if place.name == CHECKPOINTS))
+    return next((place for place in places if (place / "recipe.toml").is_file()), None)
