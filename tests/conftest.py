@@ -1,5 +1,7 @@
 """What every test starts from: a fixed seed, and one thread a process so that times stay sane and sums are the same."""
 
+import gc
+import itertools
 import os
 import time
 
@@ -10,6 +12,9 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 import pytest
 import torch
 from hypothesis import settings
+
+# What is imported and collected stays: the garbage collector would look through a million objects again and again.
+gc.disable()
 
 # The networks of the tests are so small that a second thread only adds waiting.
 torch.set_num_threads(1)
@@ -32,15 +37,26 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path not in slow)
 
 
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
+
+
 @pytest.fixture(autouse=True)
 def _fixed_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session")
+def _caches(tmp_path_factory):
+    return tmp_path_factory.mktemp("caches"), itertools.count()
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    """What a test keeps for other runs is its own."""
-    monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "cache"))
+def _own_cache(_caches, monkeypatch):
+    """What a test keeps for other runs is its own; no folder is made where nothing is kept, which most tests do not."""
+    folder, numbers = _caches
+    monkeypatch.setenv("THALWEG_CACHE", str(folder / str(next(numbers))))
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ def test_the_oldest_files_give_way(tmp_path, monkeypatch):
 
 
 def test_the_place_follows_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("THALWEG_CACHE", str(tmp_path / "cache"))
     assert cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("THALWEG_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
