@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from thalweg.data.arrays.batches import Examples
-from thalweg.data.text.features import BagFeatures
+from thalweg.data.text.features import VECTOR_LENGTH, BagFeatures
 from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
 from thalweg.data.text.tokenizer import BOS, EOS, SPECIALS
 from thalweg.errors import InputError
@@ -252,13 +252,23 @@ def _reading(reader: TextReader) -> tuple[str, ...]:
     first = _token_reading(reader.normalizer.steps)
     if reader.features is None:
         return (*first, f"A text is cut after {reader.max_length:,} tokens.")
+    assert isinstance(reader.features, BagFeatures)
+    beside: tuple[str, ...] = ()
+    if reader.features.word_vectors is not None:
+        width = reader.features.word_vectors.shape[1]
+        beside = (
+            f"The last {width:,} features are the entries of one vector: the sum of the rows of word_vectors, in "
+            "features.safetensors, of all tokens of the text (also of those that are no features), each as often as it "
+            f"is there, scaled to the length {VECTOR_LENGTH:g}. A text whose sum is zero does not have them.",
+        )
     return (
         *first,
         f"Features 0 to {reader.features.vocabulary_size - 1:,} are the tokens by their ids, but for the special ones "
         "0 to 3, which are none. features.safetensors has the bigrams of neighbors that are features after them, as "
-        "first * (number of tokens) + second, and idf, a factor for each feature.",
+        f"first * {reader.features.vocabulary_size} + second, and idf, a factor for each feature.",
         "The weight of a feature that is k times in a text is (1 + ln k) idf, and the weights of a text are divided by "
         "the root of the sum of their squares.",
+        *beside,
     )
 
 

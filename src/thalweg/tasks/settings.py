@@ -39,6 +39,8 @@ class Settings:
         pooling: from its states to one of a text; "auto": as it was made with.
         pairs: how it reads pairs of texts: "cross" (in one sequence), "bi" (each by itself), or "auto".
         device: where a frozen one computes.
+        word_vectors: file of word vectors whose mean is read beside bags of words; "": none.
+        normalize_vectors: how they are normalized.
         tell: takes sentences about how far the reading is, where it takes long.
     """
 
@@ -62,6 +64,8 @@ class Settings:
     pooling: str = "auto"
     pairs: str = "auto"
     device: str = "cpu"
+    word_vectors: str = ""
+    normalize_vectors: str = "length"
     tell: Callable[[str], None] | None = None
 
     def normalizer(self) -> Normalizer:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from thalweg.data.arrays.ragged import Ragged, Spill
@@ -180,3 +181,57 @@ def test_missing_features_are_named(tmp_path):
 def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="one number per feature"):
         BagFeatures(5, np.array([3]), np.ones(5))
+
+
+def vectors_for(num_ids, width=3, seed=0):
+    vectors = np.random.default_rng(seed).normal(size=(num_ids, width)).astype(np.float32)
+    vectors[:4] = 0.0
+    return vectors
+
+
+def test_the_mean_of_word_vectors_is_read_beside_the_bag():
+    train = Ragged.from_lists([[4, 5, 4], [5, 6], [5, 1]])
+    plain = BagFeatures.fit(train, vocabulary_size=7)
+    vectors = vectors_for(9)
+    both = plain.beside(vectors)
+    assert (both.num_ids, both.num_features, both.parts(both.num_features - 1)) == (9, plain.num_features + 3, ())
+    texts = [[4, 5, 8, 4], [8, 7], [1, 0], []]
+    found = dense(both, texts)
+    np.testing.assert_array_equal(found[:1, : plain.num_features], dense(plain, [[4, 5, 1, 4]]))  # 8 is no word of it
+    assert not found[1, : plain.num_features].any()
+    most = plain.idf.max()
+    first = 2 * vectors[4] * plain.idf[4] + vectors[5] * plain.idf[5] + vectors[8] * most
+    second = (vectors[7] + vectors[8]) * most
+    for row, expected in ((0, first), (1, second)):
+        expected = features_module.VECTOR_LENGTH * expected / np.linalg.norm(expected)
+        np.testing.assert_allclose(found[row, plain.num_features :], expected, rtol=1e-5)
+    assert not found[2:].any()
+
+
+def test_equal_bags_have_equal_vectors_to_the_last_bit(monkeypatch):
+    generator = np.random.default_rng(5)
+    texts = [generator.integers(0, 40, generator.integers(0, 20)).tolist() for _ in range(80)]
+    texts += [generator.permutation(text).tolist() for text in texts]
+    features = BagFeatures.fit(Ragged.from_lists(texts), vocabulary_size=30, max_bigrams=0).beside(vectors_for(40, 11))
+    whole = dense(features, texts)
+    np.testing.assert_array_equal(whole[:80], whole[80:])
+    monkeypatch.setattr(features_module, "_CHUNK_ROWS", 7)
+    monkeypatch.setattr(features_module, "_SUM_TOKENS", 5)
+    np.testing.assert_array_equal(dense(features, texts), whole)
+    alone = np.concatenate([dense(features, [text]) for text in texts])
+    np.testing.assert_array_equal(alone, whole)
+
+
+def test_word_vectors_are_saved_and_a_damaged_file_is_refused(tmp_path):
+    features = BagFeatures.fit(Ragged.from_lists([[4, 5], [4]]), vocabulary_size=6).beside(vectors_for(8))
+    path = tmp_path / "features.safetensors"
+    path.write_bytes(features.to_bytes())
+    again = BagFeatures.load(path)
+    np.testing.assert_array_equal(again.word_vectors, features.word_vectors)
+    np.testing.assert_array_equal(dense(again, [[4, 7]]), dense(features, [[4, 7]]))
+    wrong = [vectors_for(5), vectors_for(8).astype(np.float64), vectors_for(8)[0], np.full((8, 2), np.nan, np.float32)]
+    for vectors in wrong:
+        arrays = {"bigrams": features.bigrams, "idf": features.idf, "word_vectors": vectors}
+        path.write_bytes(save(arrays, metadata={"vocabulary_size": "6", "sublinear": "1"}))
+        with pytest.raises(InputError, match=r"damaged \(BagFeatures\(word_vectors"):
+            BagFeatures.load(path)

@@ -145,8 +145,6 @@ def test_word_vectors_of_another_width_are_refused(reviews, tmp_path):
     path.write_text("river 1 2 3\nstone 4 5 6\n")
     with pytest.raises(InputError, match=r"width 3.* has width 8; give --width 3"):
         session_for(reviews, tmp_path, model="lstm", word_vectors=str(path))
-    with pytest.raises(InputError, match="needs a model with a word embedding"):
-        session_for(reviews, tmp_path, model="bag", word_vectors=str(path))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""Texts as bags of words and bigrams, weighted by TF-IDF; all in numpy, in chunks."""
+"""Texts as bags of words and bigrams, weighted by TF-IDF, with the mean of word vectors beside them; all in numpy."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, final
 
@@ -17,8 +17,11 @@ from thalweg.errors import InputError
 UNREADABLE: Final = (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError)
 
 _CHUNK_TOKENS: Final = 2**20  # tokens at a time
+_CHUNK_ROWS: Final = 2**14  # texts at a time, where each has as many more features as a word vector is wide
+_SUM_TOKENS: Final = 2**14  # whose vectors are added up at a time
 _MAX_TRACKED: Final = 2**21  # distinct bigrams that are counted at the same time
 _NUM_SPECIALS: Final = len(SPECIALS)
+VECTOR_LENGTH: Final = 1.5  # of a text's word vector, beside a bag of length one (benchmarks/word_vector_features.py)
 _MULTIPLIERS: Final = (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03)  # odd, without pattern
 
 
@@ -34,11 +37,17 @@ class BagFeatures:
     $d$; with `sublinear` one plus the logarithm of that. Features 0 ... `vocabulary_size` - 1 are the words, by their
     ids; bigrams come after them. The special ids 0 to 3, unknown words among them, are not features, nor part of one.
 
+    With word vectors, as many features follow as a vector is wide: the sum of the vectors of all words of the text,
+    each as often as it is there, scaled to the length `VECTOR_LENGTH`. Words have vectors that are no features: their
+    ids are `vocabulary_size` and more.
+
     Args:
-        vocabulary_size: number of word ids.
+        vocabulary_size: number of word ids that are features.
         bigrams: the bigrams (first, second) that are features, as `first * vocabulary_size + second`, int64, rising.
         idf: the factor in parentheses for each feature, float64 `[num_features]`.
         sublinear: whether repetitions count by their logarithm.
+        word_vectors: a vector for each word id, float32 `[num_ids, width]`, `num_ids` at least `vocabulary_size`; zeros
+            for words without one. None: there are none.
 
     Raises:
         ValueError: if the sizes do not fit together.
@@ -61,9 +70,12 @@ class BagFeatures:
     bigrams: np.ndarray
     idf: np.ndarray
     sublinear: bool = True
+    word_vectors: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         size, bigrams, idf = self.vocabulary_size, self.bigrams, self.idf
+        if self.word_vectors is not None:
+            _check_vectors(self.word_vectors, size)
         if (bigrams.dtype, idf.dtype, bigrams.ndim, idf.ndim) != (np.int64, np.float64, 1, 1):
             raise ValueError("BagFeatures(bigrams=..., idf=...) needs a row of int64 and a row of float64.")
         if size < _NUM_SPECIALS or len(idf) != size + len(bigrams) or (np.diff(bigrams) <= 0).any():
@@ -75,13 +87,25 @@ class BagFeatures:
 
     @property
     def num_features(self) -> int:
-        """Number of features: words and bigrams."""
+        """Number of features: words, bigrams, and entries of a word vector."""
+        return self._num_bag + (0 if self.word_vectors is None else self.word_vectors.shape[1])
+
+    @property
+    def _num_bag(self) -> int:
+        """Number of words and bigrams."""
         return self.vocabulary_size + len(self.bigrams)
 
+    @property
+    def num_ids(self) -> int:
+        """Number of ids that texts may have: those of words that are features, or have vectors."""
+        return self.vocabulary_size if self.word_vectors is None else len(self.word_vectors)
+
     def parts(self, feature: int) -> tuple[int, ...]:
-        """Return the word ids that a feature consists of: one, or two for a bigram."""
+        """Return the word ids that a feature consists of: one, two for a bigram, none for an entry of a vector."""
         if feature < self.vocabulary_size:
             return (feature,)
+        if feature >= self._num_bag:
+            return ()
         first, second = divmod(int(self.bigrams[feature - self.vocabulary_size]), self.vocabulary_size)
         return first, second
 
@@ -110,7 +134,7 @@ class BagFeatures:
         counts = np.zeros(vocabulary_size, dtype=np.int64)
         bigram_counts = _BigramCounts()
         for part in _chunks(texts):
-            rows, words, is_word = _words(part)
+            rows, words, is_word = _words(part, vocabulary_size)
             counts += np.bincount(_each_once(rows[is_word], words[is_word]), minlength=vocabulary_size)
             if max_bigrams:
                 is_bigram = is_word[:-1] & is_word[1:] & (rows[:-1] == rows[1:])
@@ -122,6 +146,24 @@ class BagFeatures:
         chosen = np.sort(np.argsort(-numbers, kind="stable")[:max_bigrams])
         all_counts = np.concatenate([counts, numbers[chosen]])
         return cls(vocabulary_size, bigrams[chosen], np.log((1 + len(texts)) / (1 + all_counts)) + 1.0, sublinear)
+
+    def beside(self, vectors: np.ndarray) -> "BagFeatures":
+        """Return the features with word vectors beside them.
+
+        A rare word's vector counts more, by the same factor as the word; one that no training text has by the largest.
+
+        Args:
+            vectors: a vector for each id, float32 `[num_ids, width]`, `num_ids` at least `vocabulary_size`.
+        """
+        most = np.full(len(vectors) - self.vocabulary_size, self.idf.max())
+        factors = np.concatenate([self.idf[: self.vocabulary_size], most])
+        return replace(self, word_vectors=(vectors * factors[:, None]).astype(np.float32))
+
+    def has_vectors_of(self, other: "BagFeatures") -> bool:
+        """Return whether the word vectors are those of other features, number by number; or neither has any."""
+        if self.word_vectors is None or other.word_vectors is None:
+            return self.word_vectors is other.word_vectors
+        return np.array_equal(self.word_vectors, other.word_vectors)
 
     def begun_from(self, old: "BagFeatures", max_bigrams: int) -> "BagFeatures":
         """Return the old features with the new ones of these.
@@ -162,16 +204,33 @@ class BagFeatures:
         tokens = RaggedBuilder(np.int32, spill)
         weights = RaggedBuilder(np.float32, spill)
         places = _Places(self.bigrams)
-        for part in _chunks(texts):
+        for part in _chunks(texts, _CHUNK_TOKENS if self.word_vectors is None else _CHUNK_ROWS):
             rows, features, values = self._weighted(part, places)
+            if self.word_vectors is not None:
+                rows, features, values = self._with_vectors(part, rows, features, values)
             lengths = np.bincount(rows, minlength=len(part))
             tokens.extend_flat(features, lengths)
             weights.extend_flat(values.astype(np.float32), lengths)
         return tokens.finish(), weights.finish()
 
+    def _with_vectors(
+        self, part: Ragged, rows: np.ndarray, features: np.ndarray, values: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the entries of the texts with those of their vectors, by text; a text without a vector has none."""
+        assert self.word_vectors is not None
+        sums = np.concatenate([_sums(texts, self.word_vectors) for texts in _chunks(part, _CHUNK_ROWS, _SUM_TOKENS)])
+        norms = np.linalg.norm(sums, axis=1)
+        known = np.flatnonzero(norms > 0.0)
+        means, width = sums[known] * (VECTOR_LENGTH / norms[known])[:, None], sums.shape[1]
+        rows = np.concatenate([rows, np.repeat(known.astype(np.int32), width)])
+        order = np.argsort(rows, kind="stable")
+        entries = np.tile(np.arange(self._num_bag, self._num_bag + width, dtype=np.int32), len(known))
+        features = np.concatenate([features, entries])
+        return rows[order], features[order], np.concatenate([values, means.reshape(-1)])[order]
+
     def _weighted(self, part: Ragged, places: "_Places") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return row, feature and weight of every entry that is not zero."""
-        rows, words, is_word = _words(part)
+        rows, words, is_word = _words(part, self.vocabulary_size)
         entry_rows, features = [rows[is_word]], [words[is_word]]
         if len(self.bigrams):
             is_bigram = is_word[:-1] & is_word[1:] & (rows[:-1] == rows[1:])
@@ -196,6 +255,7 @@ class BagFeatures:
     def to_bytes(self) -> bytes:
         """Return the content of one safetensors file."""
         arrays = {"bigrams": self.bigrams, "idf": self.idf}
+        arrays |= {} if self.word_vectors is None else {"word_vectors": self.word_vectors}
         kept = {"vocabulary_size": str(self.vocabulary_size), "sublinear": str(int(self.sublinear))}
         return save(arrays, metadata=kept)
 
@@ -212,7 +272,8 @@ class BagFeatures:
             with safe_open(str(path), framework="numpy") as saved:
                 kept = saved.metadata()
                 bigrams, idf = saved.get_tensor("bigrams"), saved.get_tensor("idf")
-            return cls(int(kept["vocabulary_size"]), bigrams, idf, kept["sublinear"] == "1")
+                vectors = saved.get_tensor("word_vectors") if "word_vectors" in saved.keys() else None  # noqa: SIM118
+            return cls(int(kept["vocabulary_size"]), bigrams, idf, kept["sublinear"] == "1", vectors)
         except UNREADABLE as error:
             raise InputError(f"{path} is damaged ({error}); restore it or train again.") from None
 
@@ -290,19 +351,38 @@ class _Places:
         return (mixed >> np.uint64(64 - self._bits)).astype(np.int64)
 
 
-def _words(part: Ragged) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the row of each word (int32), its id (int32), and which are words."""
+def _words(part: Ragged, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the row of each word (int32), its id (int32), and which are words that are features."""
     rows = np.repeat(np.arange(len(part), dtype=np.int32), part.lengths)
     words = np.asarray(part.values)
-    return rows, words, words >= _NUM_SPECIALS
+    return rows, words, (words >= _NUM_SPECIALS) & (words < size)
 
 
-def _chunks(texts: Ragged) -> Iterator[Ragged]:
-    """Cut the texts into parts of about a million tokens."""
+def _sums(texts: Ragged, vectors: np.ndarray) -> np.ndarray:
+    """Return the sum of the vectors of each text's words, float64 `[texts, width]`, in the order of their ids."""
+    rows = np.repeat(np.arange(len(texts)), texts.lengths)
+    words = np.asarray(texts.values)
+    rows, words = rows[words >= _NUM_SPECIALS], words[words >= _NUM_SPECIALS]
+    words = words[np.lexsort((words, rows))]  # equal bags have equal sums, to the last bit
+    sums, starts = np.zeros((len(texts), vectors.shape[1])), np.flatnonzero(_is_new(rows))
+    if len(starts):
+        sums[rows[starts]] = np.add.reduceat(vectors[words].astype(np.float64), starts, axis=0)
+    return sums
+
+
+def _check_vectors(vectors: np.ndarray, size: int) -> None:
+    if vectors.dtype != np.float32 or vectors.ndim != 2 or not vectors.shape[1]:
+        raise ValueError("BagFeatures(word_vectors=...) needs a matrix of float32.")
+    if len(vectors) < size or not np.isfinite(vectors).all():
+        raise ValueError("BagFeatures(word_vectors=...) needs a row of finite numbers for each word.")
+
+
+def _chunks(texts: Ragged, num_rows: int = _CHUNK_TOKENS, num_tokens: int = _CHUNK_TOKENS) -> Iterator[Ragged]:
+    """Cut the texts into parts of about so many tokens, and at most so many texts."""
     start = 0
     while start < len(texts):
-        stop = int(np.searchsorted(texts.offsets, texts.offsets[start] + _CHUNK_TOKENS, side="right")) - 1
-        stop = min(max(stop, start + 1), start + _CHUNK_TOKENS, len(texts))
+        stop = int(np.searchsorted(texts.offsets, texts.offsets[start] + num_tokens, side="right")) - 1
+        stop = min(max(stop, start + 1), start + num_rows, len(texts))
         yield texts[start:stop]
         start = stop
 

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -132,6 +132,45 @@ def read_word_vectors(path: str | Path, wanted: Collection[str] | None = None) -
             found[word] = _vector(numbers, path, number)
     vectors = np.stack(list(found.values())) if found else np.empty((0, width), dtype=np.float32)
     return WordVectors(list(found), vectors, 0 if keep is None else len(keep) - len(found))
+
+
+def read_vectors_of(path: str | Path, words: Collection[str], room: int, read: Callable[[str], str]) -> WordVectors:
+    r"""Read the vectors of words, and of other words of the file as long as there is room; both as texts have them.
+
+    Args:
+        path: the file, as for `read_word_vectors`, which says what is refused, too.
+        words: whose vectors are kept.
+        room: how many words more; the first of the file, which are the most frequent ones in the usual files.
+        read: from a word of the file to the word that a text has for it, such as its lower case; "" for none. Of those
+            that become the same word the first counts, but one that stays as it is before all others.
+
+    Returns:
+        the words that have vectors; `num_missing` of `words` have none.
+
+    Example:
+        >>> _ = Path("vectors.txt").write_text("A 1 1\nb 2 2\na 3 3\nc 4 4\n")
+        >>> found = read_vectors_of("vectors.txt", ["a", "z"], 1, str.lower)
+        >>> found.words, found.vectors.tolist(), found.num_missing
+        (['a', 'b'], [[3.0, 3.0], [2.0, 2.0]], 1)
+    """
+    wanted = frozenset(words)
+    found: dict[str, np.ndarray] = {}
+    same: set[str] = set()
+    width = 0
+    for number, row_width, word, numbers in _entries(path):
+        width = row_width
+        name = read(word)
+        if not name or name in same or (name in found and name != word):
+            continue
+        if name not in found and name not in wanted:
+            if room < 1:
+                continue
+            room -= 1
+        found[name] = _vector(numbers, path, number)
+        if name == word:
+            same.add(name)
+    vectors = np.stack(list(found.values())) if found else np.empty((0, width), dtype=np.float32)
+    return WordVectors(list(found), vectors, len(wanted - found.keys()))
 
 
 def word_vector_shards(path: str | Path, size: int = 20_000) -> Iterator[WordVectors]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
 from thalweg.data.arrays.split import text_keys
+from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.data.text.word_index import WordIndex
 from thalweg.tasks.growing import tokenizer_from
@@ -32,6 +33,7 @@ class TextDraft:
         self._words: WordIndex | None = None
         self._numbers = self._builder()
         self._draft: Ragged | None = None
+        self._tokenizer: AnyTokenizer | None = None  # that the table leads to
         self._table = np.zeros(0, dtype=np.int32)
         if settings.tokenizer == "word":
             Tokenizer.train((), "word", settings.vocabulary_size)  # checks the size before the data are read
@@ -60,12 +62,17 @@ class TextDraft:
             new = tokenizer
             tokenizer = tokenizer_from(settings.start.vocabulary, lambda: new, settings.vocabulary_size)
             self._table = self._words.table(tokenizer)
+        self._tokenizer = tokenizer
         return TextReader(settings.normalizer(), tokenizer, None, settings.max_length, settings.spill)
 
     def ids(self, reader: TextReader, texts: TextColumn, rows: np.ndarray) -> Ragged:
         """Return the ids of the texts of the rows that are True; `reader` is the one from here."""
         if self._draft is None:
             return reader.encode(texts.chosen(rows))
+        if reader.tokenizer is not self._tokenizer:  # it has taken in words that have vectors
+            assert self._words is not None
+            assert isinstance(reader.tokenizer, Tokenizer)
+            self._tokenizer, self._table = reader.tokenizer, self._words.table(reader.tokenizer)
         builder = self._builder()
         for part in _parts(self._draft, rows):
             builder.extend_flat(self._table[part.values], part.lengths)

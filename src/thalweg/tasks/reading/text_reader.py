@@ -20,6 +20,7 @@ from thalweg.models.bag_scores import BagScores
 from thalweg.models.shape import ModelShape
 from thalweg.storage.forms import AGAIN
 from thalweg.tasks.growing import Growth, grown, tokenizer_from
+from thalweg.tasks.reading.known_vectors import known_vectors
 from thalweg.tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ class TextReader:
     def vocabulary_size(self) -> int:
         """Number of ids that the model must have an embedding for."""
         return self.tokenizer.vocabulary_size if self.features is None else self.features.num_features
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the vocabulary takes no more words, because those that have vectors stand in it already."""
+        return isinstance(self.features, BagFeatures) and self.features.word_vectors is not None
 
     @property
     def is_encoded(self) -> bool:
@@ -87,16 +93,23 @@ class TextReader:
         return builder.finish()
 
     def fit_features(self, train: Ragged, settings: Settings) -> None:
-        """Choose words and bigrams from the training texts, when the layout is one of bags."""
-        if settings.layout in BAGS:
-            self.features = BagFeatures.fit(
+        """Choose words and bigrams from the training texts, when the layout is one of bags; read word vectors."""
+        old = None if settings.start is None else settings.start.reader.features
+        if settings.layout in BAGS and settings.start is not None and settings.start.reader.is_closed:
+            self.features = old
+        elif settings.layout in BAGS:
+            features = BagFeatures.fit(
                 train, vocabulary_size=self.tokenizer.vocabulary_size, max_bigrams=settings.bigrams
             )
-            if settings.start is not None:
-                self.features = self.features.begun_from(settings.start.reader.features, settings.bigrams)
+            if settings.word_vectors:
+                self.tokenizer, vectors = known_vectors(
+                    settings.word_vectors, settings.normalize_vectors, self.normalizer, self.tokenizer,
+                    settings.vocabulary_size,
+                )  # fmt: skip
+                features = features.beside(vectors)
+            self.features = features if old is None else features.begun_from(old, settings.bigrams)
         if settings.layout == ENCODED:
             assert self.pretrained is not None
-            old = None if settings.start is None else settings.start.reader.features
             encoder = old or _encoder().open(self.pretrained, settings.pretrained, settings.device)
             encoder.tell = settings.tell
             self.features = encoder
@@ -112,6 +125,8 @@ class TextReader:
         """Return where the words (and bigrams) of the reader that this one was begun from are."""
         if not isinstance(self.features, BagFeatures) or not isinstance(old.features, BagFeatures):
             return grown("word", old.vocabulary_size, self.vocabulary_size)
+        if self.features is old.features:
+            return grown("feature", old.vocabulary_size, self.vocabulary_size)
         what = "feature" if len(self.features.bigrams) else "word"
         return Growth(what, old.vocabulary_size, self.vocabulary_size, self.features.rows_of(old.features))
 
@@ -165,13 +180,16 @@ class TextReader:
         """Return what the model sees of one or two texts, as the end of "a model that sees only ..."."""
         size = self.tokenizer.vocabulary_size
         if isinstance(self.features, BagFeatures):
-            num_bigrams = self.features.num_features - self.features.vocabulary_size
-            seen, known = "words", counted(size, "word")
+            num_bigrams = len(self.features.bigrams)
+            seen, known = "words", counted(self.features.vocabulary_size, "word")
             if num_bigrams:
                 seen, known = "words and bigrams", f"{known} and {counted(num_bigrams, 'bigram')}"
+            means, vectors = "", ""
+            if self.features.word_vectors is not None:
+                means, vectors = " and the mean of their word vectors", f", the vectors of {counted(size, 'word')}"
             return (
-                f"the known {seen} of {texts} with their weights (fixed: the normalization, the vocabulary of {known}, "
-                "the weights)"
+                f"the known {seen} of {texts} with their weights{means} (fixed: the normalization, the vocabulary of "
+                f"{known}, the weights{vectors})"
             )
         if self.pretrained is not None:
             return (
@@ -190,6 +208,7 @@ class TextReader:
         if not isinstance(self.features, BagFeatures):
             return {"examples": "training texts", "features": self.features.described()}
         parts = "words and bigrams" if len(self.features.bigrams) else "words"
+        parts += "" if self.features.word_vectors is None else ", and the mean of word vectors,"
         return {
             "examples": "training texts",
             "features": f"features ({parts} of this run's vocabulary, as it normalizes, counts and weights them)",
@@ -217,7 +236,7 @@ class TextReader:
             return cls(settings.normalizer(), found.tokenizer, encoder, settings.max_length, IN_MEMORY, found)
         features = BagFeatures.load(folder / FEATURES) if settings.layout in BAGS else None
         tokenizer = Tokenizer.load(folder / TOKENIZER)
-        if features is not None and features.vocabulary_size != tokenizer.vocabulary_size:
+        if features is not None and features.num_ids != tokenizer.vocabulary_size:
             raise InputError(f"{folder / FEATURES} is damaged (it is about another vocabulary); {AGAIN}.")
         return cls(settings.normalizer(), tokenizer, features, settings.max_length)
 

@@ -122,6 +122,8 @@ class Score(NumberPupil, AbstractTask):
                 f"The run to start from scores {'pairs of texts' if start.is_pair else 'single texts'}, and these are "
                 f"{'single texts' if start.is_pair else 'pairs'}; train without --start-from."
             )
+        if settings.word_vectors and settings.layout == "joint" and len(text_roles) == 2:
+            raise InputError("--word-vectors is not for pairs of texts with --model linear; give --model bag or lstm.")
         if start is not None and start.pairs is not None:  # what two texts share is counted over a fixed vocabulary
             settings = dataclasses.replace(settings, vocabulary_size=0, bigrams=0)
         reader = TextReader.fit((part for column in texts for part in column.chosen(~in_valid)), settings)

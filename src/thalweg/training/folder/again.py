@@ -50,8 +50,10 @@ def read_again(run: Run) -> tuple[AbstractTask, Prepared]:
     for one in (source, valid):
         if one is not None:
             check_columns(one, [name for role in names.task_columns(own.name).roles for name in _named(columns, role)])
-    # What was begun from another run is complete in its own task: begun from that again, it is the same.
-    start = own if recipe.run.start_from and teacher is None else None
+    # What was begun from another run is complete in its own task: begun from that again, it is the same. So is what has
+    # word vectors, whose file may have changed.
+    is_closed = getattr(getattr(own, "reader", None), "is_closed", False)
+    start = own if is_closed or (recipe.run.start_from and teacher is None) else None
     sources: tuple[AbstractSource, AbstractSource | None] = source, valid
     if teacher is not None:
         lesson = teacher.teach(*sources, columns, recipe.training.distill_weight)

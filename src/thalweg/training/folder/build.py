@@ -21,6 +21,7 @@ from thalweg.models.pretrained import stored
 from thalweg.models.room import Room
 from thalweg.models.tuning import choose_trained
 from thalweg.tasks.base import AbstractTask, HeadOptions
+from thalweg.tasks.reading.text_reader import BAGS
 from thalweg.tasks.spec import PRETRAINED, ModelSpec
 from thalweg.tasks.writing.target_sources import Pretrained, source_of
 from thalweg.training.folder.memory import require_memory
@@ -81,7 +82,7 @@ def _networks(
     head.to(dtype)
     if fresh:
         _initialize(recipe, model, batch)
-        if recipe.data.word_vectors:
+        if recipe.data.word_vectors and spec.layout not in BAGS:  # they are read beside a bag
             _put_word_vectors(recipe, task, model)
     return model, head
 
@@ -185,7 +186,10 @@ def _put_word_vectors(recipe: Recipe, task: AbstractTask, model: nn.Module) -> N
     size = 0 if tokenizer is None else tokenizer.vocabulary_size
     tables = [m for m in model.modules() if isinstance(m, nn.Embedding) and m.num_embeddings == size]
     if tokenizer is None or not tables:
-        raise InputError("--word-vectors needs a model with a word embedding (lstm, gru, transformer).")
+        raise InputError(
+            "--word-vectors needs a model with a word embedding (lstm, gru, transformer), or one that reads bags of "
+            "words (bag, linear, mlp)."
+        )
     wanted = {tokenizer.token(index): index for index in range(size)}
     found = read_word_vectors(recipe.data.word_vectors, wanted=wanted.keys())
     step = recipe.data.normalize_vectors

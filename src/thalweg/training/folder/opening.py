@@ -75,14 +75,19 @@ def settings_of(
 ) -> Settings:
     """Return the data part of a complete recipe as the settings of a task; see `Settings.start`."""
     data, model = recipe.data, recipe.model
-    # The targets of continuous outputs are vectors of the words there are, so that the vocabulary does not grow.
+    # The targets of continuous outputs are vectors of the words there are, so that the vocabulary does not grow; nor
+    # does one in which the words of a file of vectors stand.
     is_kept = start is not None and model.head not in ("softmax", names.CHAIN_HEAD)
+    limit = 0 if is_kept else data.vocabulary_size
+    reader: Any = getattr(start, "reader", None)
+    if getattr(reader, "is_closed", False):
+        limit = reader.tokenizer.vocabulary_size
     return Settings(
         columns=columns,
         valid_share=data.valid_share,
         normalize=data.normalize,
         tokenizer=data.tokenizer,
-        vocabulary_size=0 if is_kept else data.vocabulary_size,
+        vocabulary_size=limit,
         bigrams=data.bigrams,
         max_length=data.max_length,
         lags=data.lags,
@@ -94,6 +99,8 @@ def settings_of(
         pooling=model.pooling,
         pairs=model.pairs,
         device=recipe.run.device,
+        word_vectors=data.word_vectors,
+        normalize_vectors=data.normalize_vectors,
         class_weights=recipe.training.class_weights,
         threshold=recipe.training.threshold,
         spill=spill,

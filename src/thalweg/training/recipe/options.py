@@ -145,7 +145,8 @@ class DataSection:
         trait="text", models=("lstm", "gru", "transformer", *_PRETRAINED), other_losses="of texts",
     )]
     word_vectors: Annotated[str, Option(
-        'Word vectors that initialize the embedding (text, .bin or .safetensors); "" for none', "", trait="text"
+        "Word vectors that initialize the embedding, or whose mean is read beside a bag of words",
+        "", trait="text",
     )]
     normalize_vectors: Annotated[str, Option(
         f"Normalization of those word vectors: {_listed(names.VECTOR_STEPS)}", "length", choices=names.VECTOR_STEPS,

@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 
 from thalweg import distributed
+from thalweg.data.text.features import BagFeatures
 from thalweg.errors import InputError, counted
 from thalweg.storage.ledger import MANIFEST, Ledger
+from thalweg.tasks.reading.text_reader import FEATURES
 from thalweg.training.folder import run, tensor_files
 from thalweg.training.folder.resuming import check_length, has_result, is_ending, kept_options
 from thalweg.training.integrity import checkpoint_names, run_files
@@ -150,6 +152,12 @@ def _check_same_data(plan: Plan) -> None:
                 f"The data has changed since {folder} was started, so it cannot be resumed; restore the "
                 "original files, or start over with --overwrite."
             )
+    features = getattr(getattr(plan.task, "reader", None), "features", None)
+    if isinstance(features, BagFeatures) and not features.has_vectors_of(BagFeatures.load(folder / FEATURES)):
+        raise InputError(
+            f"{plan.recipe.data.word_vectors} has changed since {folder} was started, so it cannot be resumed; restore "
+            "the original file, or start over with --overwrite."
+        )
 
 
 def _fit_to_time(session: Session, say: Say) -> Session:
