@@ -48,6 +48,7 @@ def use_top(folder: Path) -> None:
         thalweg.train("sunspots", out=folder, epochs=-1)
     except thalweg.InputError as error:
         print(error)
+    print(thalweg.__version__)
     objective = small_objective()
     interval: thalweg.Interval = thalweg.certify(objective)
     level: thalweg.Certificate = interval.levels[0]

@@ -47,3 +47,4 @@ from .training.folder.run import Run as Run
 from .training.folder.run import load as load
 from .training.session.api import train as train
 from .training.steps.fit import fit as fit
+from .version import __version__ as __version__

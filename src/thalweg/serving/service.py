@@ -1,7 +1,6 @@
 """The service as an ASGI application: paths, methods and statuses around the answers of a run."""
 
 import asyncio
-import importlib.metadata
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Final, final
@@ -15,6 +14,7 @@ from thalweg.tasks.questions import Question
 from thalweg.training.folder.answers import ERROR, answers_to, is_answer
 from thalweg.training.folder.run import Run
 from thalweg.training.integrity.history import finite
+from thalweg.version import __version__
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -156,7 +156,7 @@ class Service:
             "run": self._run.folder.name,
             "task": task.name,
             "model": self._run.recipe.model.model,
-            "thalweg": importlib.metadata.version("thalweg"),
+            "thalweg": __version__,
             "metrics": finite(self._run.metrics),
             "options": sorted(self._read),
             "limits": vars(self.limits),

@@ -1,6 +1,5 @@
 """The page of a comparison: what `compare.json` says, for people, in one HTML file that opens anywhere."""
 
-import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -15,6 +14,7 @@ from thalweg.report.comparison.trials import rates_panel, tunability_panel
 from thalweg.report.document import render_page
 from thalweg.report.panels import Panel
 from thalweg.report.text import clip, format_value, number
+from thalweg.version import __version__
 
 MAX_NAMES = 4  # in the heading; more are counted
 LONGEST_NAME = 32
@@ -58,7 +58,7 @@ def render(comparison: Mapping[str, Any]) -> str:
     return render_page(
         "comparison.html",
         [*overview, *(panel for section in sections for panel in section.panels)],
-        version=importlib.metadata.version("thalweg"),
+        version=__version__,
         created=text(comparison, "created"),
         title=_title(comparison, found),
         verdict=text(comparison, "sentence"),

@@ -1,6 +1,5 @@
 """The page of a diagnosis: findings, the worst first, each with its picture, in one HTML file that opens anywhere."""
 
-import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
@@ -28,6 +27,7 @@ from thalweg.report.diagnosis.over_time import (
 from thalweg.report.document import render_page
 from thalweg.report.panels import Panel
 from thalweg.report.text import format_value, number
+from thalweg.version import __version__
 
 SEVERITIES: Final = ("error", "warning", "note")
 MAX_PLACES: Final = 8  # modules or columns named below a finding
@@ -111,7 +111,7 @@ def render(diagnosis: Mapping[str, Any], history: Sequence[Record] = (), *, name
     return render_page(
         "diagnosis.html",
         [*(panel for one in shown for panel in one.panels), *rest],
-        version=importlib.metadata.version("thalweg"),
+        version=__version__,
         created="",
         name=name or "training",
         verdict=_verdict(found),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime as dt
-import importlib.metadata
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ from thalweg.tasks.verdict import Seen
 from thalweg.training.folder.columns import Found, find_columns
 from thalweg.training.steps.evaluate import Evaluation, evaluate
 from thalweg.training.steps.held_out import IN_BRACKETS, interval_notes
+from thalweg.version import __version__
 
 _OF_TRAINING: Final = re.compile(r"\b[Vv]alidation ")  # sections of a task speak of validation texts
 
@@ -104,7 +104,7 @@ def report_on(
         sentence=f"{found.num_rows:,} rows were read, and {found.num_left_out:,} of them left out.",
         status="",
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        version=importlib.metadata.version("thalweg"),
+        version=__version__,
         metrics=[
             {
                 "name": metric,

@@ -1,7 +1,6 @@
 """The report of a finished run: its figures, curves and recipe, and the sections of its task."""
 
 import datetime as dt
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from thalweg.training.folder.run import Run
 from thalweg.training.integrity.history import damaged_line, read_history
 from thalweg.training.integrity.run_files import HISTORY
 from thalweg.training.steps.held_out import IN_BRACKETS
+from thalweg.version import __version__
 
 MAX_CARDS = 8  # metrics with a card and a curve of their own, where some are about a part: a column, a type of span
 
@@ -70,7 +70,7 @@ def make_report(
         sentence=sentence,
         status=summary["sentence"],
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        version=importlib.metadata.version("thalweg"),
+        version=__version__,
         summary=[
             ("Optimizer", f"{recipe.training.optimizer}, {recipe.training.schedule} schedule"),
             ("Steps", summary["steps"]),
