@@ -257,9 +257,10 @@ def _reading(reader: TextReader) -> tuple[str, ...]:
     if reader.features.word_vectors is not None:
         width = reader.features.word_vectors.shape[1]
         beside = (
-            f"The last {width:,} features are the entries of one vector: the sum of the rows of word_vectors, in "
-            "features.safetensors, of all tokens of the text (also of those that are no features), each as often as it "
-            f"is there, scaled to the length {VECTOR_LENGTH:g}. A text whose sum is zero does not have them.",
+            f"The features after those, {width:,} of them, are the entries of one vector: the sum of the rows of "
+            "word_vectors, in features.safetensors, of all tokens of the text (also of those that are no features), "
+            f"each as often as it is there, scaled to the length {VECTOR_LENGTH:g}. A text whose sum is zero has "
+            "none of them.",
         )
     return (
         *first,

@@ -1,5 +1,7 @@
 """Bags of words and pairs against scikit-learn's TfidfVectorizer."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -215,11 +217,34 @@ def test_equal_bags_have_equal_vectors_to_the_last_bit(monkeypatch):
     features = BagFeatures.fit(Ragged.from_lists(texts), vocabulary_size=30, max_bigrams=0).beside(vectors_for(40, 11))
     whole = dense(features, texts)
     np.testing.assert_array_equal(whole[:80], whole[80:])
-    monkeypatch.setattr(features_module, "_CHUNK_ROWS", 7)
-    monkeypatch.setattr(features_module, "_SUM_TOKENS", 5)
+    monkeypatch.setattr(features_module, "_CHUNK_ENTRIES", 7 * 11)
     np.testing.assert_array_equal(dense(features, texts), whole)
-    alone = np.concatenate([dense(features, [text]) for text in texts])
-    np.testing.assert_array_equal(alone, whole)
+    np.testing.assert_array_equal(np.concatenate([dense(features, [text]) for text in texts]), whole)
+    monkeypatch.setattr(features_module, "_SUM_TOKENS", 5)  # most texts have more
+    parts = dense(features, texts)
+    np.testing.assert_allclose(parts, whole, rtol=0.0, atol=1e-6)
+    np.testing.assert_array_equal(parts[:80], parts[80:])
+    np.testing.assert_array_equal(np.concatenate([dense(features, [text]) for text in texts]), parts)
+
+
+def test_the_vectors_of_one_long_text_are_no_more_in_memory_than_those_of_its_words():
+    features = BagFeatures.fit(Ragged.from_lists([[4, 5]]), vocabulary_size=6, max_bigrams=0)
+    features = features.beside(vectors_for(6, 2_000))
+    text = Ragged.from_lists([[4, 5] * 2_000])  # 4,000 x 2,000 numbers would be 64 MB
+    tracemalloc.start()
+    try:
+        features.transform(text)
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_vectors_as_large_as_float32_keep_their_directions():
+    plain = BagFeatures.fit(Ragged.from_lists([[4, 5], [4]]), vocabulary_size=6, max_bigrams=0)
+    vectors = vectors_for(6)
+    large = vectors * np.float32(np.finfo(np.float32).max / np.abs(vectors).max() * 0.999)
+    found, expected = dense(plain.beside(large), [[4, 5, 5]]), dense(plain.beside(vectors), [[4, 5, 5]])
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_word_vectors_are_saved_and_a_damaged_file_is_refused(tmp_path):

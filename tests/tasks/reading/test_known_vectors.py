@@ -74,13 +74,13 @@ def test_a_run_needs_the_file_no_more_and_says_what_it_reads(run, vectors, tmp_p
     assert before == run.predict(["superb meal", "xqzzy"])
     reader = again.task.reader
     assert reader.is_closed
-    assert "the mean of their word vectors" in reader.describes()
-    assert "mean of word vectors" in reader.about()["features"]
+    assert "the direction of the mean of each text's word vectors" in reader.describes()
+    assert "the direction of the mean of word vectors" in reader.about()["features"]
     vectors.rename(vectors.with_suffix(".away"))
     (linear,) = [level for level in thalweg.certify(run).levels if level.name == "linear"]
     vectors.with_suffix(".away").rename(vectors)
     assert 0.0 <= linear.gap <= 1e-3
-    assert "the mean of word vectors" in linear.scope
+    assert "the direction of the mean of word vectors" in linear.scope
     other = thalweg.train(
         rows(num=40), start_from=str(run.folder), out=tmp_path, name="other", steps=2, optimizer="adamw", l2=0.0
     )
@@ -98,6 +98,11 @@ WRONG = [
     (("--tokenizer", "char", "--model", "mlp"), "give --tokenizer word"),
     (("--model", "bag", "--word-vectors", "nowhere.txt"), "nowhere.txt: cannot be read"),
     (("--model", "linear", "--word-vectors", "other.txt"), "no vector of a word of the training texts"),
+    (
+        ("--model", "linear", "--word-vectors", "narrow.txt", "--normalize-vectors", "top"),
+        "are of width 3; give another",
+    ),
+    (("--model", "lstm", "--word-vectors", "narrow.txt", "--normalize-vectors", "top"), "are of width 3; give another"),
 ]
 
 
@@ -105,6 +110,7 @@ WRONG = [
 def test_what_does_not_fit_is_refused_in_a_sentence(options, said, vectors, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other.txt").write_text("xqzzy 1 2\n", encoding="utf-8")
+    (tmp_path / "narrow.txt").write_text("film 1 2 3\nbook 3 1 2\n", encoding="utf-8")
     lines = [f"{row['text']},{row['label']}" for row in rows()]
     (tmp_path / "data.csv").write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
     given = () if "--word-vectors" in options else ("--word-vectors", vectors)

@@ -17,7 +17,7 @@ from thalweg.errors import InputError
 UNREADABLE: Final = (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError)
 
 _CHUNK_TOKENS: Final = 2**20  # tokens at a time
-_CHUNK_ROWS: Final = 2**14  # texts at a time, where each has as many more features as a word vector is wide
+_CHUNK_ENTRIES: Final = 2**22  # of texts' vectors at a time
 _SUM_TOKENS: Final = 2**14  # whose vectors are added up at a time
 _MAX_TRACKED: Final = 2**21  # distinct bigrams that are counted at the same time
 _NUM_SPECIALS: Final = len(SPECIALS)
@@ -157,7 +157,9 @@ class BagFeatures:
         """
         most = np.full(len(vectors) - self.vocabulary_size, self.idf.max())
         factors = np.concatenate([self.idf[: self.vocabulary_size], most])
-        return replace(self, word_vectors=(vectors * factors[:, None]).astype(np.float32))
+        weighted = vectors * factors[:, None]
+        weighted /= max(1.0, float(np.abs(weighted).max(initial=0.0) / np.finfo(np.float32).max))  # directions stay
+        return replace(self, word_vectors=weighted.astype(np.float32))
 
     def has_vectors_of(self, other: "BagFeatures") -> bool:
         """Return whether the word vectors are those of other features, number by number; or neither has any."""
@@ -204,7 +206,8 @@ class BagFeatures:
         tokens = RaggedBuilder(np.int32, spill)
         weights = RaggedBuilder(np.float32, spill)
         places = _Places(self.bigrams)
-        for part in _chunks(texts, _CHUNK_TOKENS if self.word_vectors is None else _CHUNK_ROWS):
+        width = 1 if self.word_vectors is None else self.word_vectors.shape[1]
+        for part in _chunks(texts, max(1, _CHUNK_ENTRIES // width)):
             rows, features, values = self._weighted(part, places)
             if self.word_vectors is not None:
                 rows, features, values = self._with_vectors(part, rows, features, values)
@@ -218,7 +221,7 @@ class BagFeatures:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the entries of the texts with those of their vectors, by text; a text without a vector has none."""
         assert self.word_vectors is not None
-        sums = np.concatenate([_sums(texts, self.word_vectors) for texts in _chunks(part, _CHUNK_ROWS, _SUM_TOKENS)])
+        sums = np.concatenate([_sums(texts, self.word_vectors) for texts in _chunks(part, num_tokens=_SUM_TOKENS)])
         norms = np.linalg.norm(sums, axis=1)
         known = np.flatnonzero(norms > 0.0)
         means, width = sums[known] * (VECTOR_LENGTH / norms[known])[:, None], sums.shape[1]
@@ -363,10 +366,16 @@ def _sums(texts: Ragged, vectors: np.ndarray) -> np.ndarray:
     rows = np.repeat(np.arange(len(texts)), texts.lengths)
     words = np.asarray(texts.values)
     rows, words = rows[words >= _NUM_SPECIALS], words[words >= _NUM_SPECIALS]
-    words = words[np.lexsort((words, rows))]  # equal bags have equal sums, to the last bit
-    sums, starts = np.zeros((len(texts), vectors.shape[1])), np.flatnonzero(_is_new(rows))
-    if len(starts):
-        sums[rows[starts]] = np.add.reduceat(vectors[words].astype(np.float64), starts, axis=0)
+    order = np.lexsort((words, rows))  # equal bags have equal sums, to the last bit
+    rows, words = rows[order], words[order]
+    places = np.flatnonzero(_is_new(rows, words))
+    counts = np.diff(places, append=len(rows)).astype(np.float64)
+    rows, words = rows[places], words[places]
+    sums = np.zeros((len(texts), vectors.shape[1]))
+    for start in range(0, len(rows), _SUM_TOKENS):  # of one text alone, where there are more
+        block = slice(start, start + _SUM_TOKENS)
+        begins = np.flatnonzero(_is_new(rows[block]))
+        sums[rows[block][begins]] += np.add.reduceat(vectors[words[block]] * counts[block, None], begins, axis=0)
     return sums
 
 

@@ -72,6 +72,16 @@ class WordVectors:
         return unit_length(vectors).astype(np.float32)
 
 
+def normalized_of(path: str, found: WordVectors, step: str) -> np.ndarray:
+    """Return the vectors of a file after a step that its user chose; one they are too narrow for is an InputError."""
+    if step == "top" and found.width <= NUM_TOP:
+        raise InputError(
+            f"--normalize-vectors top takes {NUM_TOP} directions away, and the vectors of {path} are of width "
+            f"{found.width}; give another step (length, center or none)."
+        )
+    return found.normalized(step)
+
+
 def unit_length(vectors: np.ndarray) -> np.ndarray:
     """Return each row divided by its Euclidean length; a row of zeros stays one."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

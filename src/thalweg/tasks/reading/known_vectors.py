@@ -5,7 +5,7 @@ import numpy as np
 from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
 from thalweg.data.text.tokenizer import Tokenizer
-from thalweg.data.text.word_vectors import read_vectors_of
+from thalweg.data.text.word_vectors import normalized_of, read_vectors_of
 from thalweg.data.text.words import split_words
 from thalweg.errors import InputError
 
@@ -39,12 +39,12 @@ def known_vectors(
     found = read_vectors_of(path, own, limit - tokenizer.vocabulary_size, read)
     if found.num_missing == len(own):
         raise InputError(
-            f"{path} has no vector of a word of the training texts; is it a file of this language, and of words as "
-            "--normalize makes them?"
+            f"{path} has no vector of a word of the training texts; is it a file of this language, of words as "
+            "--normalize makes them, and is --vocabulary-size large enough?"
         )
     tokenizer = tokenizer.with_words(found.words, limit)
     vectors = np.zeros((tokenizer.vocabulary_size, found.width), dtype=np.float32)
-    for word, vector in zip(found.words, found.normalized(step), strict=True):
+    for word, vector in zip(found.words, normalized_of(path, found, step), strict=True):
         if (place := tokenizer.id_of(word)) is not None:  # names of special ones are no words
             vectors[place] = vector
     return tokenizer, vectors

@@ -186,7 +186,8 @@ class TextReader:
                 seen, known = "words and bigrams", f"{known} and {counted(num_bigrams, 'bigram')}"
             means, vectors = "", ""
             if self.features.word_vectors is not None:
-                means, vectors = " and the mean of their word vectors", f", the vectors of {counted(size, 'word')}"
+                means = " and the direction of the mean of each text's word vectors"
+                vectors = f", the vectors of {counted(size, 'word')}"
             return (
                 f"the known {seen} of {texts} with their weights{means} (fixed: the normalization, the vocabulary of "
                 f"{known}, the weights{vectors})"
@@ -208,7 +209,7 @@ class TextReader:
         if not isinstance(self.features, BagFeatures):
             return {"examples": "training texts", "features": self.features.described()}
         parts = "words and bigrams" if len(self.features.bigrams) else "words"
-        parts += "" if self.features.word_vectors is None else ", and the mean of word vectors,"
+        parts += "" if self.features.word_vectors is None else ", and the direction of the mean of word vectors,"
         return {
             "examples": "training texts",
             "features": f"features ({parts} of this run's vocabulary, as it normalizes, counts and weights them)",

@@ -13,7 +13,7 @@ from thalweg import distributed, names, noise, sharded
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Rows
 from thalweg.data.text.pretrained_folder import located, weight_files
-from thalweg.data.text.word_vectors import read_word_vectors
+from thalweg.data.text.word_vectors import normalized_of, read_word_vectors
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.presets import ModelOptions
@@ -193,7 +193,7 @@ def _put_word_vectors(recipe: Recipe, task: AbstractTask, model: nn.Module) -> N
     wanted = {tokenizer.token(index): index for index in range(size)}
     found = read_word_vectors(recipe.data.word_vectors, wanted=wanted.keys())
     step = recipe.data.normalize_vectors
-    rows = torch.as_tensor(found.normalized(step))
+    rows = torch.as_tensor(normalized_of(recipe.data.word_vectors, found, step))
     ids = torch.tensor([wanted[word] for word in found.words], dtype=torch.long)
     for table in tables:
         if found.width != table.embedding_dim:
