@@ -1,5 +1,8 @@
 """A frozen pretrained model: features that are computed once, and an output layer that is proved to be the best."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -50,6 +53,25 @@ def test_features_do_not_depend_on_what_else_is_read_and_are_read_once(models, m
     assert np.array_equal(together[[0, 13, 69]], single)
     monkeypatch.setattr(features, "_computed", lambda ids: pytest.fail("it was kept"))
     assert np.array_equal(features.vectors(ids.take([5, 5, 0])), together[[5, 5, 0]])
+
+
+def test_features_that_are_kept_are_those_of_the_same_pooling(models, tmp_path, monkeypatch):
+    monkeypatch.setenv("THALWEG_CACHE", str(tmp_path))
+    found, features = encoder(models("bert"))
+    ids = Ragged.from_lists([found.tokenizer.encode("the film was a delight")])
+    mean = features.vectors(ids)
+    other = dataclasses.replace(found, pooling="cls")
+    first = EncoderFeatures.open(other, models("bert"), "cpu").vectors(ids)
+    monkeypatch.setenv("THALWEG_CACHE", "/dev/null/nowhere")
+    assert np.array_equal(EncoderFeatures.open(other, models("bert"), "cpu").vectors(ids), first)
+    assert not np.allclose(first, mean, atol=1e-3)
+
+
+def test_the_penalty_is_chosen_where_none_is_given(models, reviews, tmp_path):
+    run = train(reviews, tmp_path, model=models("bert"))
+    chosen = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))["selection"]
+    assert len(chosen["points"]) > 1
+    assert run.recipe.values()["l2"] == chosen["l2"] > 0.0
 
 
 def test_the_output_layer_is_the_one_that_scikit_learn_finds(models, reviews, tmp_path):
