@@ -4,7 +4,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import safetensors.torch
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from thalweg.batch import Batch
 from thalweg.models.pretrained import DECODER, library
 from thalweg.tasks.answering import answering
 from thalweg.tasks.classify.task import Classify
@@ -62,10 +63,10 @@ def pooled_scores(folder: Path, about: dict[str, Any], texts: Sequence[Any]) -> 
 
 def compare_pooled(run: Run, folder: Path, about: dict[str, Any]) -> float:
     """Return the largest difference of probabilities or numbers from the run's."""
-    about = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    about, task = json.loads((folder / SETTINGS).read_text(encoding="utf-8")), cast("Any", run.task)
     rows: list[Any] = list(zip(TEXTS, reversed(TEXTS), strict=True)) if about["pairs"] else list(TEXTS)
     scores = pooled_scores(folder, about, rows)
-    if isinstance(run.task, Classify):
+    if isinstance(task, Classify):
         found = (scores.sigmoid() if about["several"] else scores.softmax(-1)).numpy()
         answers = run.predict(rows, top=len(about["labels"]))
         places = {label: place for place, label in enumerate(about["labels"])}
@@ -73,10 +74,12 @@ def compare_pooled(run: Run, folder: Path, about: dict[str, Any]) -> float:
         for row, answer in enumerate(answers):
             for one in answer["top"]:
                 expected[row, places[one["label"]]] = one["probability"]
-    else:
-        found = (about["scale"] * scores + about["shift"]).numpy()[:, 0]
-        found = found if about["span"] is None else found.clip(*about["span"])
-        expected = np.array([answer["score"] for answer in run.predict(rows)])
+    else:  # before they are kept within the span, at whose ends all numbers are alike
+        found, pairs = scores.numpy()[:, 0], [row if isinstance(row, tuple) else (row,) for row in rows]
+        batch = Batch(task.inputs_of(pairs), torch.zeros(len(pairs)))
+        with answering(run.model, run.head) as parameter:
+            inputs = batch.to(parameter.device, parameter.dtype).inputs
+            expected = run.head(run.model(**inputs)).double().cpu().numpy()[:, 0]
     unit = max(1.0, float(np.abs(expected).max()))
     return float(np.abs(found - expected).max()) / unit
 
