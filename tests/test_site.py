@@ -50,4 +50,4 @@ def test_links_stay_in_the_site(page):
 def test_the_api_page_has_every_public_name():
     names = re.findall(r"^::: thalweg\.(\w+)$", (DOCS / "api.md").read_text(encoding="utf-8"), re.M)
     parts = {part.__name__.rpartition(".")[2] for part in vars(public_names).values() if hasattr(part, "__path__")}
-    assert sorted(names) == sorted(set(thalweg.__all__) - parts)
+    assert sorted(names) == sorted(set(thalweg.__all__) - parts - {"__version__"})  # which has no docstring
