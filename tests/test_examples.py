@@ -20,6 +20,7 @@ WARNS = {"in_lightning.py": ("ignore:.*LeafSpec:FutureWarning", "ignore::UserWar
 PROMISED = {
     "classify_csv.py": "report: runs/reviews/report.html",
     "forecast.py": "in 3 days: load",
+    "head_in_trainer.py": "sampled: perplexity",
     "in_accelerate.py": "the same to the last bit after step 40",
     "in_lightning.py": "manual: resumed after epoch 4, the same to the last bit",
     "in_trainer.py": "Newton-CG: resumed at step 6, the same to the last bit",
