@@ -1,5 +1,6 @@
 """Small models of Hugging Face, randomly initialized and saved in a folder, with a tokenizer of their own."""
 
+import functools
 from pathlib import Path
 
 import tokenizers
@@ -73,3 +74,8 @@ def save_small(kind: str, folder: Path, *, seed: int = 0) -> Path:
         '{"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}'
     )
     return folder
+
+
+def saved_models(tmp_path_factory):
+    """Return what gives the name of a saved model of a kind, as `--model` takes it; each is saved once."""
+    return functools.cache(lambda kind: f"hf:{save_small(kind, tmp_path_factory.mktemp(kind))}")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from small_models import TEXTS, save_small
+from small_models import TEXTS, saved_models
 
 import thalweg
 from thalweg.cli import main
@@ -50,14 +50,7 @@ SLOW = [
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    saved = {}
-
-    def model(kind):
-        if kind not in saved:
-            saved[kind] = f"hf:{save_small(kind, tmp_path_factory.mktemp(kind))}"
-        return saved[kind]
-
-    return model
+    return saved_models(tmp_path_factory)
 
 
 def trained(models, out, kind, data, task, **options):

@@ -98,6 +98,7 @@ WRONG = [
     (("--tokenizer", "char", "--model", "mlp"), "give --tokenizer word"),
     (("--model", "bag", "--word-vectors", "nowhere.txt"), "nowhere.txt: cannot be read"),
     (("--model", "linear", "--word-vectors", "other.txt"), "no vector of a word of the training texts"),
+    (("--model", "linear", "--word-vectors", "zeros.txt"), "has nothing but zeros"),
     (
         ("--model", "linear", "--word-vectors", "narrow.txt", "--normalize-vectors", "top"),
         "are of width 3; give another",
@@ -110,6 +111,7 @@ WRONG = [
 def test_what_does_not_fit_is_refused_in_a_sentence(options, said, vectors, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other.txt").write_text("xqzzy 1 2\n", encoding="utf-8")
+    (tmp_path / "zeros.txt").write_text("film 0 0\nbook 0 0\n", encoding="utf-8")
     (tmp_path / "narrow.txt").write_text("film 1 2 3\nbook 3 1 2\n", encoding="utf-8")
     lines = [f"{row['text']},{row['label']}" for row in rows()]
     (tmp_path / "data.csv").write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")

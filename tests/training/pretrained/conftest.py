@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from small_models import TEXTS, save_small
+from small_models import TEXTS, saved_models
 
 GOOD = ("a fine film", "the good cat", "delight and joy", "lovely scene")
 BAD = ("dull script", "bad and cold", "lifeless acting", "nobody should watch")
@@ -11,15 +11,7 @@ BAD = ("dull script", "bad and cold", "lifeless acting", "nobody should watch")
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
-    """Return the name of a saved model of a kind, as `--model` takes it."""
-    saved = {}
-
-    def model(kind):
-        if kind not in saved:
-            saved[kind] = f"hf:{save_small(kind, tmp_path_factory.mktemp(kind))}"
-        return saved[kind]
-
-    return model
+    return saved_models(tmp_path_factory)
 
 
 @pytest.fixture

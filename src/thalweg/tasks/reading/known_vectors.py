@@ -47,4 +47,6 @@ def known_vectors(
     for word, vector in zip(found.words, normalized_of(path, found, step), strict=True):
         if (place := tokenizer.id_of(word)) is not None:  # names of special ones are no words
             vectors[place] = vector
+    if not vectors.any():
+        raise InputError(f"{path} has nothing but zeros for the words of the training texts; give another file.")
     return tokenizer, vectors
