@@ -61,6 +61,8 @@ TESTED_IN = {
     "training/pretrained/start.py": "training/pretrained/test_weights.py",
     "training/pretrained/defaults.py": "training/pretrained/test_weights.py",
     "training/recipe/option.py": "training/recipe/test_options.py",
+    "training/recipe/sections_data.py": "training/recipe/test_options.py",
+    "training/recipe/sections_training.py": "training/recipe/test_options.py",
     "diagnosis/": "diagnosis/test_diagnose.py",
     "diagnosis/loops/in_lightning.py": "frameworks/test_watching.py",
     "diagnosis/loops/in_trainer.py": "frameworks/test_watching.py",

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from thalweg.cli.complaints import number
-from thalweg.training.recipe.options import OPTIONS, READING, Option
+from thalweg.training.recipe.option import Option
+from thalweg.training.recipe.options import OPTIONS, READING
 from thalweg.training.recipe.recipe import Options, one_source
 from thalweg.training.recipe.spelled import seconds
 

@@ -21,7 +21,8 @@ from thalweg.sklearn.stored import Folder, contents_of, unpacked
 from thalweg.sklearn.texts import columns_of
 from thalweg.status import Status
 from thalweg.tasks.questions import AnswerOptions
-from thalweg.training.recipe.options import OPTIONS, Option
+from thalweg.training.recipe.option import Option
+from thalweg.training.recipe.options import OPTIONS
 
 BATCH: Final = 256  # texts that are answered at once
 FEW: Final = 5  # validation examples that a regressor has at least, where that is less than half of all

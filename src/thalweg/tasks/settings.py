@@ -13,7 +13,7 @@ _Task = TypeVar("_Task")
 @final
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the data part of a recipe says, as plain values (see `thalweg.training.recipe.options.DataSection`).
+    """What the data part of a recipe says, as plain values (see `thalweg.training.recipe.sections_data.DataSection`).
 
     Args:
         columns: role -> column name, as chosen (such as `{"text": "review", "label": "stars"}`). A forecast has a list

@@ -11,7 +11,8 @@ from thalweg import names
 from thalweg.errors import InputError
 from thalweg.models.presets import ModelOptions
 from thalweg.tasks.spec import FINE_TUNED, FROZEN
-from thalweg.training.recipe.options import OPTIONS, SECTIONS, Option
+from thalweg.training.recipe.option import Option
+from thalweg.training.recipe.options import OPTIONS, SECTIONS
 from thalweg.training.recipe.recipe import typed
 
 ROOT = Path(__file__).parents[3] / "src" / "thalweg"

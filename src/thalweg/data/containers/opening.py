@@ -7,8 +7,8 @@ from typing import Any, Final
 from thalweg.data.builtin.catalog import SAMPLES
 from thalweg.data.containers.memory import is_data, source_of
 from thalweg.data.containers.places import OBJECT, is_there
-from thalweg.data.files.base import AbstractSource
-from thalweg.data.files.detection import KINDS, suffix_of
+from thalweg.data.files.base import KINDS, AbstractSource
+from thalweg.data.files.detection import suffix_of
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, final
 
 from thalweg.errors import InputError, counted
 
+KINDS: Final = ("csv", "tsv", "jsonl", "json", "conll", "conllu", "text", "fasttext", "tmx")  # of files
 MAX_BAD_FRACTION: Final = 0.01
 EMPTY_LINE: Final = "an empty line in a table of one column"
 NUM_LINES: Final = 3  # that are named where a reason holds for many

@@ -15,7 +15,6 @@ from thalweg.data.files.table.header import holds_names
 from thalweg.data.files.table.ruled import has_sides
 from thalweg.errors import InputError
 
-KINDS: Final = ("csv", "tsv", "jsonl", "json", "conll", "conllu", "text", "fasttext", "tmx")
 LINES: Final = (".jsonl", ".ndjson")  # one object a line, by name
 _KIND_OF_SUFFIX: Final = {
     **dict.fromkeys((".csv",), "csv"),

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from thalweg.data.containers.container import open_container
-from thalweg.data.files.base import AbstractSource, BadRows, Chunk
+from thalweg.data.files.base import KINDS, AbstractSource, BadRows, Chunk
 from thalweg.data.files.conll import open_sentences
 from thalweg.data.files.delimited import Table, open_table
-from thalweg.data.files.detection import KINDS, LINES, is_memory, kind_of, suffix_of
+from thalweg.data.files.detection import LINES, is_memory, kind_of, suffix_of
 from thalweg.data.files.formats.fasttext import open_labeled_lines
 from thalweg.data.files.formats.foreign import refuse_by_ending
 from thalweg.data.files.formats.tmx import open_memory

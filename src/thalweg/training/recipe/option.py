@@ -61,3 +61,14 @@ class Option:
             '--normalize nfc,lower'
         """
         return written(self.flag, value)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as a sentence lists them, without those that are empty.
+
+    Example:
+        >>> listed(["adam", "", "muon", "soap"])
+        'adam, muon or soap'
+    """
+    *first, last = filter(None, names)
+    return f"{', '.join(first)} or {last}"

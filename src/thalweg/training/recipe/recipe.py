@@ -16,15 +16,10 @@ from thalweg import names
 from thalweg.data.containers.places import joined
 from thalweg.errors import InputError, shown
 from thalweg.storage.regular import read_regular
-from thalweg.training.recipe.options import (
-    OPTIONS,
-    SECTIONS,
-    DataSection,
-    ModelSection,
-    Option,
-    RunSection,
-    TrainingSection,
-)
+from thalweg.training.recipe.option import Option
+from thalweg.training.recipe.options import OPTIONS, SECTIONS
+from thalweg.training.recipe.sections_data import DataSection, RunSection
+from thalweg.training.recipe.sections_training import ModelSection, TrainingSection
 
 _MAX_BYTES: Final = 2**21  # of a recipe
 # A key's parts, whose time to be read grows with the square of their number.
