@@ -269,7 +269,7 @@ READ = {
     "tag": ["--tokens"],
     "score": [],
     "forecast": ["--length"],
-    "translate": ["--top", "--beam"],
+    "translate": ["--top", "--beam", "--length-penalty"],
     "language": ["--length", "--temperature", "--top-p", "--seed"],
 }
 
@@ -277,6 +277,7 @@ READ = {
 @pytest.mark.parametrize("kind", READ)
 def test_an_option_that_the_task_does_not_read_is_refused(predict, kind):
     values = {"--top": 1, "--threshold": 0.4, "--length": 2, "--temperature": 0.5, "--top-p": 0.5, "--seed": 1}
+    values["--length-penalty"] = 0.5
     for flag in (*values, "--beam", "--tokens"):
         given = [flag] if flag == "--tokens" else [flag, values.get(flag, 2)]
         code, _, err = predict(kind, "1,2;" * 40 + "1,2" if kind == "forecast" else "a\tb", *given)

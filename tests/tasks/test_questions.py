@@ -45,6 +45,7 @@ ODD = {
     "beam": [0, 100_000, 10**5000, 4.0],
     "seed": [-1, 2**63, 0.5],
     "temperature": [-1.0, 1e-320, 1e-30, 1e308, float("inf"), float("nan"), "hot", 10**5000],
+    "length_penalty": [-0.1, 10.1, float("nan"), "x", 10**5000],
     "top_p": [0.0, 1.1, -1.0, float("nan"), float("inf"), "x", 10**5000],
 }
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from thalweg.cli.asking.flags import AnswerFlags
 from thalweg.cli.complaints import misplaced, with_standard_input
 from thalweg.cli.ending import code_of
 from thalweg.cli.neighbors.commands import export, serve
@@ -217,14 +218,7 @@ def predict(
     file: Path | None = None,
     data: Annotated[ReadOptions | None, _flattened] = None,  # type: ignore[valid-type]
     keep: Annotated[list[str] | None, Parameter(negative=())] = None,
-    top: Annotated[int | None, Parameter(converter=whole)] = None,
-    length: Annotated[int | None, Parameter(converter=whole)] = None,
-    temperature: Annotated[float | None, Parameter(converter=real)] = None,
-    top_p: Annotated[float | None, Parameter(converter=real)] = None,
-    beam: Annotated[int | None, Parameter(converter=whole)] = None,
-    seed: Annotated[int | None, Parameter(converter=whole)] = None,
-    threshold: Annotated[float | None, Parameter(converter=real)] = None,
-    tokens: Flag = False,
+    answers: Annotated[AnswerFlags | None, _flattened] = None,  # type: ignore[valid-type]
     json: Flag = False,
     csv: Flag = False,
 ) -> int:
@@ -242,30 +236,11 @@ def predict(
             read as a file.
         data: .
         keep: Columns of the file to print with each answer, such as an id; several with commas.
-        top: Candidates shown for each input (3), for labels and translations.
-        length: Maximum number of tokens that a language model generates (200); for a forecast, steps ahead (1).
-        temperature: Sampling temperature of a language model (0.8); 0 is greedy.
-        top_p: Nucleus sampling of a language model: smallest token set with this total probability (1.0).
-        beam: Beam size of translations (4).
-        seed: Random seed for the sampling of a language model (0).
-        threshold: Probability from which a label is given, in place of the run's own: each of several labels, or the
-            rarer of two.
-        tokens: For a tagger: the inputs are words already, separated by spaces, one sentence a line. (A file in the
-            format of the training data, such as CoNLL, holds words anyway.)
+        answers: .
         json: Print one JSON object per line; of a file or standard input with its "line".
         csv: Print a table as CSV: a row for each answer, or for each step of a forecast.
     """
-    options: dict[str, Any] = {
-        "top": top,
-        "length": length,
-        "temperature": temperature,
-        "top_p": top_p,
-        "beam": beam,
-        "seed": seed,
-        "threshold": threshold,
-        "tokens": tokens or None,
-    }
-    options = {name: value for name, value in options.items() if value is not None}
+    options = {name: value for name, value in vars(answers).items() if value is not None} if answers else {}
     if json and csv:
         raise InputError("Give --json or --csv, not both.")
     named = dict(to_options((), data))

@@ -107,6 +107,8 @@ class AnswerOptions:
         temperature: of sampled text, from 1e-6 to 1e6; 0 takes the most probable token each time.
         top_p: of sampled text: only the fewest most probable tokens that together have this probability, in (0, 1].
         beam: candidates kept while translating, at most 1,000; 1 is greedy.
+        length_penalty: a in the score of a translation of n tokens, log-probability / n^a, from 0 (which favors short
+            ones) to 10.
         seed: seed of sampling.
     """
 
@@ -115,6 +117,7 @@ class AnswerOptions:
     temperature: float = 0.8
     top_p: float = 1.0
     beam: int = 4
+    length_penalty: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -130,3 +133,5 @@ class AnswerOptions:
             )
         if not isinstance(self.top_p, Real) or not 0.0 < self.top_p <= 1.0:
             raise InputError(f"--top-p must be a number above 0 and at most 1; got {shown(self.top_p)}.")
+        if not isinstance(self.length_penalty, Real) or not 0.0 <= self.length_penalty <= 10.0:
+            raise InputError(f"--length-penalty must be a number from 0 to 10; got {shown(self.length_penalty)}.")

@@ -237,6 +237,24 @@ def test_saved_and_loaded_task_answers_alike(tmp_path, tokenizer, build):
     assert one == two
 
 
+def test_the_length_penalty_is_the_power_of_the_length_in_the_score():
+    task, _ = Translate.prepare(Pairs(words()), None, settings())
+    model, head = networks(task, seed=1)
+    plain, mean = (
+        task.predict(model, head, ["ab cad"], AnswerOptions(beam=4, top=4, length_penalty=power))[0]["candidates"]
+        for power in (0.0, 1.0)
+    )
+    both = [
+        (a["score"], b["score"], len(task.tokenizer.encode(a["text"])) + 1)
+        for a in plain
+        for b in mean
+        if a["text"] == b["text"]
+    ]
+    assert both
+    for total, average, length in both:
+        assert total == pytest.approx(average * min(length, task.max_length), rel=1e-4)
+
+
 def test_beam_of_one_is_what_the_metrics_use():
     task, prepared = Translate.prepare(Pairs(words()), None, settings())
     model, head = networks(task, seed=1)

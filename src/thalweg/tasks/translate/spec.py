@@ -17,5 +17,5 @@ SPEC = TaskSpec(
         "tie": True, "label_smoothing": 0.1, "epochs": 12.0,
     },
     traits=frozenset({"text", "tokens", "classes", "writes"}),
-    answers=frozenset({"top", "beam"}),
+    answers=frozenset({"top", "beam", "length_penalty"}),
 )  # fmt: skip

@@ -198,6 +198,7 @@ class Translate(AbstractWritingTask):
         indices: np.ndarray,
         *,
         beam: int = 1,
+        length_power: float = 1.0,
         together: int = DECODED_TOGETHER,
     ) -> list[str]:
         """Return the translation of each of these examples.
@@ -208,13 +209,21 @@ class Translate(AbstractWritingTask):
             examples: hold the sources.
             indices: which of them.
             beam: beginnings that are kept; 1 takes the most probable token each time.
+            length_power: see `beam_search`.
             together: texts times `beam` that are decoded at once; a GPU wants thousands.
         """
-        found = self._translate(model, head, examples.ragged("source"), indices, beam, together)
+        found = self._translate(model, head, examples.ragged("source"), indices, beam, length_power, together)
         return [texts[0][0] for texts in found]
 
     def _translate(
-        self, model: nn.Module, head: AbstractHead, source: Ragged, indices: np.ndarray, beam: int, together: int
+        self,
+        model: nn.Module,
+        head: AbstractHead,
+        source: Ragged,
+        indices: np.ndarray,
+        beam: int,
+        length_power: float,
+        together: int,
     ) -> list[list[tuple[str, float]]]:
         """Return for each text its translations with their scores, best first."""
         order = np.argsort(source.lengths[indices], kind="stable")
@@ -235,7 +244,7 @@ class Translate(AbstractWritingTask):
                     ids = greedy(writer, head, state, **options).unsqueeze(1)
                     scores = torch.zeros(len(part), 1)
                 else:
-                    hypotheses = beam_search(writer, head, state, width=beam, **options)
+                    hypotheses = beam_search(writer, head, state, width=beam, length_power=length_power, **options)
                     ids, scores = hypotheses.tokens, hypotheses.scores
                 for place, rows, row_scores in zip(part.tolist(), ids.tolist(), scores.tolist(), strict=True):
                     found[place] = [(self.text(row), score) for row, score in zip(rows, row_scores, strict=True)]
@@ -276,7 +285,9 @@ class Translate(AbstractWritingTask):
         self.check(inputs, options)
         texts = list(inputs)
         source, _ = self._encode([self.normalizer.many(texts)])
-        found = self._translate(model, head, source, np.arange(len(texts)), options.beam, DECODED_TOGETHER)
+        found = self._translate(
+            model, head, source, np.arange(len(texts)), options.beam, options.length_penalty, DECODED_TOGETHER
+        )
         answers: list[dict[str, Any]] = []
         for text, ids, translations in zip(texts, source, found, strict=True):
             # Two sequences of tokens may be one text.

@@ -171,7 +171,7 @@ class Run(AbstractFolder):
                 "null" to have an answer in its place whose values are None and whose "error" is the reason.
             **options: those that say how a file is read (`text_column`, `other_column`, `columns`, `time_column`,
                 `id_column`, `kind`, `header`, `decimal`); those of `thalweg.tasks.base.AnswerOptions` (`top`, `length`,
-                `temperature`, `top_p`, `beam`, `seed`), where the task reads them; and `threshold`, the probability
+                `temperature`, `beam`, `seed` ...), where the task reads them; and `threshold`, the probability
                 from which a label is given, in place of the run's.
 
         Returns:
