@@ -177,3 +177,28 @@ def test_only_prenorm_ends_in_a_normalization():
 def test_activation_is_the_one_given():
     model = Decoder(20, 8, **SMALL, activation=activations.silu)
     assert [type(block.activation) for block in model.stack.blocks] == [nn.SiLU, nn.SiLU]
+
+
+def test_attention_says_where_all_layers_and_heads_look():
+    model = awake(EncoderDecoder(20, 15, 8, **SMALL))
+    looks = model.attention(TOKENS, TARGETS, MASK)
+    torch.testing.assert_close(looks.sum(-1), torch.ones(3, 4, dtype=torch.float64))
+    assert not looks.masked_select(~MASK[:, None, :].expand_as(looks)).any()
+    # By hand, with what each cross-attention is given and gives.
+    seen, shares = [], []
+    crosses = [block.cross for block in model.decoder.blocks]
+    hooks = [cross.register_forward_hook(lambda *each: seen.append(each)) for cross in crosses]
+    model(TOKENS, TARGETS, MASK)
+    for cross, (x, memory, mask), output in seen:
+        values = cross.value(memory).view(3, 5, 2, 4)
+        result = torch.zeros(3, 4, 2, 4, dtype=torch.float64)
+        for head in range(2):
+            queries, keys = (part.unflatten(-1, (2, 4))[..., head, :] for part in (cross.query(x), cross.key(memory)))
+            scores = (queries @ keys.mT / 2.0).masked_fill(~mask[:, None, :], -torch.inf)
+            shares.append(scores.softmax(-1))
+            result[..., head, :] = shares[-1] @ values[..., head, :]
+        torch.testing.assert_close(cross.output(result.flatten(2)), output)
+    torch.testing.assert_close(looks, torch.stack(shares).mean(0))
+    for hook in hooks:
+        hook.remove()
+    assert not any(cross._forward_pre_hooks for cross in crosses)

@@ -63,3 +63,15 @@ def test_an_empty_source_gives_finite_states():
     hidden.square().sum().backward()
     assert hidden.isfinite().all()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_attention_says_where_the_states_look():
+    model = make_model()
+    looks = model.attention(TOKENS, TARGETS, MASK)
+    assert looks.shape == (3, 4, 5)
+    torch.testing.assert_close(looks.sum(-1), torch.ones(3, 4, dtype=torch.float64))
+    assert not looks.masked_select(~MASK[:, None, :].expand_as(looks)).any()
+    _, memory, mask, h, c = model.start(TOKENS, MASK)
+    states, _ = model.decoder.run(model.vectors(TARGETS), (h, c))
+    hidden = torch.tanh(model.combine(torch.cat([looks @ memory, states], -1)))
+    torch.testing.assert_close(model._write(TARGETS, (model.key(memory), memory, mask, h, c))[0], hidden)

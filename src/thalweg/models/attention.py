@@ -43,6 +43,12 @@ def attend(
     return result.masked_fill(~something, 0.0)
 
 
+def shares_of(queries: Tensor, keys: Tensor, mask: Tensor, *, scale: float | None = None) -> Tensor:
+    r"""Return the weights of `attend`, $\operatorname{softmax}(s\, Q K^\top + M)$, `[batch, heads, time, memory]`."""
+    scores = queries @ keys.transpose(-2, -1) * (queries.shape[-1] ** -0.5 if scale is None else scale)
+    return scores.masked_fill(~mask[:, None, None, :], -torch.inf).softmax(-1)
+
+
 @final
 class Attention(nn.Module):
     """Multi-head attention with its four linear maps.
@@ -102,6 +108,10 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         result = attend(self._split(self.query(x)), keys, values, mask, causal=causal, dropout=dropout)
         return self.output(result.transpose(1, 2).flatten(2))
+
+    def shares(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        """Return how much each of `x` looks at each of the memory, `[batch, time, memory]`, the mean over the heads."""
+        return shares_of(self._split(self.query(x)), self._split(self.key(memory)), mask).mean(1)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -141,6 +141,24 @@ class Stack(nn.Module):
             x = block(x, mask, memory, memory_mask)
         return self.norm(x)
 
+    def shares(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        """Return how much `x` looks at each of the memory, `[batch, time, memory]`, the mean over the layers."""
+        total = torch.zeros((), device=x.device)
+
+        def look(cross: nn.Module, args: tuple[Tensor, Tensor, Tensor]) -> None:
+            nonlocal total
+            assert isinstance(cross, Attention)
+            total = total + cross.shares(*args)
+
+        crosses = [block.cross for block in self.blocks if isinstance(block, Block) and block.cross is not None]
+        hooks = [cross.register_forward_pre_hook(look) for cross in crosses]
+        try:
+            self(x, None, memory, mask)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return total / len(hooks)
+
     def remember(self, memory: Tensor) -> State:
         """Return keys and values of a memory `[batch, memory, width]`, those of each layer that attends to it."""
         crosses = [block.cross for block in self.blocks if isinstance(block, Block) and block.cross is not None]

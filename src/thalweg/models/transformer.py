@@ -250,6 +250,14 @@ class EncoderDecoder(nn.Module):
         memory = self.encoder(self.source_inputs(tokens), mask)
         return self.decoder(self.inputs(decoder_tokens), None, memory, mask)
 
+    def attention(self, tokens: Tensor, decoder_tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return how much each written token looks at each source token, `[batch, time, source]`; rows sum to 1.
+
+        It is the mean over layers and heads. Arguments as for `forward`.
+        """
+        memory = self.encoder(self.source_inputs(tokens), mask)
+        return self.decoder.shares(self.inputs(decoder_tokens), memory, mask)
+
     def start(self, tokens: Tensor, mask: Tensor | None = None) -> State:
         """Read the source; returns the state before the first target token, the batch as dimension 0 everywhere."""
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.models import pool
-from thalweg.models.attention import attend
+from thalweg.models.attention import attend, shares_of
 from thalweg.models.dropout import Dropout
 from thalweg.models.embedding import ScaledEmbedding, token_table
 from thalweg.models.recurrent import RecurrentOptions, RecurrentStack
@@ -90,6 +90,15 @@ class Translator(nn.Module):
         """Write one more token of each text: ids `[batch]` to hidden states `[batch, width]` and new state."""
         hidden, state = self._write(tokens.unsqueeze(1), state)
         return hidden.squeeze(1), state
+
+    def attention(self, tokens: Tensor, decoder_tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return how much each written token looks at each source token, `[batch, time, source]`; rows sum to 1.
+
+        Arguments as for `forward`.
+        """
+        keys, _, _, h, c = self.start(tokens, mask)
+        states, _ = self.decoder.run(self.dropout(self.vectors(decoder_tokens)), (h, c))
+        return shares_of(states.unsqueeze(1), keys.unsqueeze(1), mask, scale=1.0).squeeze(1)
 
     def _write(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         keys, memory, mask, h, c = state

@@ -50,11 +50,11 @@ def tokenizer_from(old: Tokenizer | None, train: Callable[[], Tokenizer], limit:
         old: None where there is no old one.
         train: makes one of the new data alone.
         limit: maximum vocabulary size; new words have the room that the old ones leave. Tokenizers of other kinds than
-            "word" read any text, and are kept as they are.
+            words read any text, and are kept as they are.
     """
     if old is None:
         return train()
-    if old.kind != "word" or limit <= old.vocabulary_size:
+    if not old.has_words or limit <= old.vocabulary_size:
         return old
     return old.with_words(train().entries, limit)
 

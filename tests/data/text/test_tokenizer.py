@@ -14,6 +14,7 @@ from tokenizers import pre_tokenizers
 
 from thalweg.data.text.codecs import BYTE_LETTERS
 from thalweg.data.text.tokenizer import BOS, EOS, KINDS, PAD, SPECIALS, UNK, Tokenizer
+from thalweg.data.text.words import UNKNOWN
 from thalweg.errors import InputError
 
 CORPUS = [
@@ -26,7 +27,18 @@ CORPUS = [
 ]
 TRAINED = {kind: Tokenizer.train(CORPUS, kind, 400) for kind in KINDS}
 EXACT = ("bpe", "char", "byte")
-TEXT = st.text(max_size=30) | st.lists(st.sampled_from([*CORPUS[0].split(), "😀", "<s>", "\n", "<0x41>"])).map(" ".join)
+SCRIPTS = [
+    "l'eau, c'est 3.5 % (« peut\u00a0être »)", "我爱 你，真的。 a你", "これは ペンです", "مرحبًا، كيف", "नमस्ते। दुनिया",
+    "👨\u200d👩\u200d👧 👍🏽❤\ufe0f",
+    "if x:\n\t    return  y[1]  # a",
+    "a\x00b\u200bc\u2028d\ufeff", "<unk>", " ", " " * 31, "\n", "\t", "e\u0301",
+]  # fmt: skip
+MIXED = st.lists(st.sampled_from([piece for text in SCRIPTS for piece in (text, *text)]), max_size=12).map("".join)
+TEXT = (
+    st.text(max_size=30)
+    | MIXED
+    | st.lists(st.sampled_from([*CORPUS[0].split(), "😀", "<s>", "\n", "<0x41>"])).map(" ".join)
+)
 
 
 @pytest.mark.parametrize("kind", EXACT)
@@ -37,6 +49,22 @@ def test_any_text_comes_back_exactly(kind, text):
     assert tokenizer.decode(ids) == text
     assert tokenizer.decode([BOS, *ids, EOS, PAD, PAD]) == text
     assert all(index > EOS for index in ids)
+
+
+@given(TEXT)
+def test_a_text_whose_words_are_known_comes_back_with_all_its_spaces(text):
+    tokenizer = Tokenizer.train([text], "spaced")
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode([BOS, *ids, EOS, PAD]) == text
+    assert UNK not in ids or UNKNOWN in text
+    assert "".join(tokenizer.pieces(text)).replace(" ", "") == text.replace(" ", "")
+
+
+def test_marks_take_the_spaces_beside_them_and_words_none():
+    tokenizer = Tokenizer.train(["l'eau, (c'est 3.5"], "spaced")
+    assert tokenizer.pieces("l'eau, (c'est 3.5") == ["l", "'", "eau", ", ", "(", "c", "'", "est", "3", ".", "5"]
+    assert tokenizer.pieces("我 爱你  x" + 7 * " " + "y") == ["我 ", "爱", "你 ", " ", "x", 4 * " ", "  ", " ", "y"]
+    assert tokenizer.decode(tokenizer.encode("eau l'été c'est")) == "eau l'<unk> c'est"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -147,6 +175,7 @@ def test_a_saved_tokenizer_comes_back(tmp_path, kind):
     ]
     for text in CORPUS:
         assert loaded.encode(text) == tokenizer.encode(text)
+        assert loaded.decode(loaded.encode(text)) == tokenizer.decode(tokenizer.encode(text))
     assert tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json")).get_vocab_size() == loaded.vocabulary_size
 
 
@@ -205,7 +234,7 @@ def test_a_vocabulary_without_room_is_refused():
 
 
 def test_unknown_kinds_are_refused():
-    with pytest.raises(ValueError, match="must be one of word, bpe, char, byte; got 'words'"):
+    with pytest.raises(ValueError, match="must be one of word, spaced, bpe, char, byte; got 'words'"):
         Tokenizer.train([], "words")
-    with pytest.raises(ValueError, match="must be list, word or char; got 'bpe'"):
+    with pytest.raises(ValueError, match="must be list, word, spaced or char; got 'bpe'"):
         Tokenizer.from_vocabulary([], "bpe")

@@ -79,13 +79,15 @@ def targets_of(task, examples):
     return batch.targets[batch.mask].tolist()
 
 
-@pytest.mark.parametrize("tokenizer", ["byte", "char", "bpe"])
+@pytest.mark.parametrize("tokenizer", ["byte", "char", "bpe", "word"])
 def test_every_token_of_odd_text_is_a_target_once_and_in_order(tokenizer):
     text = "\n".join(ODD * 20) + "\n"
     task, prepared = Language.prepare(Lines(ODD * 20), None, settings(tokenizer, max_length=13, share=0.2))
     train, valid = (targets_of(task, examples) for examples in (prepared.train, prepared.valid))
-    assert task.text(train) + task.text(valid) == text
-    assert len(task.text(valid)) == round(0.2 * len(text))
+    size = round(0.2 * len(text))
+    assert task.text(train) == text[:-size]
+    if tokenizer != "word":  # the text is cut within a word, which is unknown then
+        assert task.text(valid) == text[-size:]
     assert num_targets(prepared.valid) == len(valid)
     batch = everything(task, prepared.valid)
     # What is seen before a target: the token before it, and <bos> before the first of all.

@@ -9,12 +9,15 @@ import numpy as np
 import tokenizers
 from typing_extensions import override
 
-SPECIALS: Final = ("<pad>", "<unk>", "<bos>", "<eos>")
+from thalweg.data.text.words import UNKNOWN, join_spaced, split_spaced, split_words
+
+SPECIALS: Final = ("<pad>", UNKNOWN, "<bos>", "<eos>")
 PAD, UNK, BOS, EOS = range(4)
 
 BYTE_NAMES: Final = tuple(f"<0x{byte:02X}>" for byte in range(256))
 """Entries for single bytes in a vocabulary of characters: the names that `tokenizers` knows for its byte fallback."""
 
+_SILENT = (PAD, BOS, EOS)
 _NUM_CODES = 0x110000  # of Unicode
 
 
@@ -63,9 +66,10 @@ class AbstractCodec(abc.ABC):
 class WordCodec(AbstractCodec):
     """Looks words up in a dictionary, which is much faster than the library's own encoding and gives the same ids."""
 
-    def __init__(self, tokens: Sequence[str], split: Callable[[str], list[str]]) -> None:
-        self._tokens = tokens
-        self._split = split
+    def __init__(
+        self, tokens: Sequence[str], split: Callable[[str], list[str]], join: Callable[[Iterable[str]], str] = " ".join
+    ) -> None:
+        self._tokens, self._split, self._join = tokens, split, join
         ids = _Lookup({token: index for index, token in enumerate(tokens) if index >= len(SPECIALS)})
         self._lookup = ids.__getitem__
 
@@ -76,9 +80,35 @@ class WordCodec(AbstractCodec):
         ids = map(self._lookup, chain.from_iterable(words))
         return np.fromiter(ids, dtype=np.int32, count=int(lengths.sum())), lengths
 
+    @override
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the words joined by spaces."""
-        return " ".join([self._tokens[index] for index in ids if index not in (PAD, BOS, EOS)])
+        return self.decode_with(ids, ())
+
+    def decode_with(self, ids: Iterable[int], unknown: Iterable[str]) -> str:
+        """Return the text with these words in place of the first `<unk>`s."""
+        words = iter(unknown)
+        found = (next(words, UNKNOWN) if index == UNK else self._tokens[index] for index in ids if index not in _SILENT)
+        return self._join([word for word in found if word])
+
+
+def spaced_pieces(text: str) -> list[str]:
+    """Return the pieces of a text (see `split_spaced`), with `?` for half a surrogate pair."""
+    return split_spaced(text if text.isascii() else byte_text(text).decode())
+
+
+SPLITS: Final[dict[str, Callable[[str], list[str]]]] = {
+    "word": split_words,
+    "spaced": spaced_pieces,
+    "list": str.split,
+}
+"""How the kinds whose entries are whole words cut a text."""
+
+_JOINS: Final[dict[str, Callable[[Iterable[str]], str]]] = {"word": " ".join, "spaced": join_spaced, "list": " ".join}
+
+
+def word_codec(kind: str, tokens: Sequence[str]) -> WordCodec:
+    """Return the codec of one of the kinds in `SPLITS`."""
+    return WordCodec(tokens, SPLITS[kind], _JOINS[kind])
 
 
 @final

@@ -67,6 +67,7 @@ class PretrainedTokenizer:
     """
 
     kind: Final = KIND
+    has_words: Final = False  # as entries of the vocabulary, by which words can be unknown
 
     def __init__(self, inner: tokenizers.Tokenizer, specials: dict[str, int], size: int | None = None) -> None:
         self._inner = inner

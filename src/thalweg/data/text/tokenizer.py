@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, final
@@ -18,6 +18,7 @@ from thalweg.data.text.codecs import (
     EOS,
     PAD,
     SPECIALS,
+    SPLITS,
     UNK,
     AbstractCodec,
     ByteCodec,
@@ -27,15 +28,17 @@ from thalweg.data.text.codecs import (
     byte_text,
     code_points,
     joined,
+    word_codec,
 )
-from thalweg.data.text.words import PATTERN, split_words
+from thalweg.data.text.words import PATTERN, SPACED
 from thalweg.errors import InputError
 from thalweg.storage import forms
 
 __all__ = ["BOS", "EOS", "KINDS", "PAD", "SPECIALS", "UNK", "Tokenizer"]
 
-KINDS: Final = ("word", "bpe", "char", "byte")
+KINDS: Final = ("word", "spaced", "bpe", "char", "byte")
 
+_PATTERNS: Final = {"word": PATTERN, "spaced": SPACED}
 _CHUNK = 4096  # texts at a time, so that what lies between text and ids needs little memory
 
 
@@ -46,14 +49,16 @@ class Tokenizer:
     | kind | entries | what is not in the vocabulary |
     | --- | --- | --- |
     | word | words and punctuation marks (see `thalweg.data.text.words`) | becomes `<unk>` |
+    | spaced | words, and marks with the spaces beside them | becomes `<unk>`; all else is restored exactly |
     | bpe | bytes, and frequent runs of them | cannot occur: every text is restored exactly |
     | char | characters, and the 256 bytes | becomes bytes: every text is restored exactly |
     | byte | the 256 bytes of UTF-8 | cannot occur: every text is restored exactly |
     | list | given entries, for texts that are split already | becomes `<unk>` |
 
     Ids 0 to 3 are `<pad>`, `<unk>`, `<bos>` and `<eos>`; their names in a text are text like any other. Half a
-    surrogate pair, which is not a character, is left out by "word" and read as `?` by "bpe", "char" and "byte". Made by
-    `train`, `from_vocabulary` or `load`.
+    surrogate pair, which is not a character, is left out by "word" and read as `?` by the others. Tasks that read
+    take "word", tasks that write "spaced", where a user says `--tokenizer word`. Made by `train`, `from_vocabulary` or
+    `load`.
 
     Args:
         inner: the tokenizer as the `tokenizers` library has it: what `to_bytes` gives.
@@ -89,7 +94,7 @@ class Tokenizer:
 
         Args:
             texts: read once, not kept.
-            kind: "word", "bpe", "char" or "byte".
+            kind: one of `KINDS`.
             vocabulary_size: maximum vocabulary size, the four special entries included; the most frequent are taken (of
                 equally frequent words those that came first, of characters those with the lowest code).
             min_count: words, characters, or merges for "bpe", that are seen less often are left out.
@@ -100,7 +105,7 @@ class Tokenizer:
         """
         if kind not in KINDS:
             raise ValueError(f"Tokenizer.train(kind=...) must be one of {', '.join(KINDS)}; got {kind!r}.")
-        num_fixed = len(SPECIALS) + (0 if kind == "word" else 256)
+        num_fixed = len(SPECIALS) + (0 if kind in SPLITS else 256)
         if vocabulary_size < num_fixed:
             raise InputError(
                 f"Expected a vocabulary of at least {num_fixed} entries for the tokenizer '{kind}', got "
@@ -110,7 +115,7 @@ class Tokenizer:
             return cls(_train_bpe(texts, vocabulary_size, min_count), kind)
         if kind == "byte":
             return cls(_byte_level({letter: len(SPECIALS) + byte for byte, letter in enumerate(BYTE_LETTERS)}), kind)
-        ranked = _ranked_words(texts) if kind == "word" else _ranked_characters(texts)
+        ranked = _ranked_words(texts, SPLITS[kind]) if kind in SPLITS else _ranked_characters(texts)
         entries = [entry for entry, count in ranked[: vocabulary_size - num_fixed] if count >= min_count]
         return cls.from_vocabulary(entries, kind)
 
@@ -121,14 +126,14 @@ class Tokenizer:
         Args:
             entries: in the order of their ids, from 4 on (for "char" from 260 on, after the bytes); one that comes
                 again, or has the name of a special one, is left out.
-            kind: "list" for texts that are split already (a plain text is split at spaces), "word", or "char" with
-                single characters as entries.
+            kind: "list" for texts that are split already (a plain text is split at spaces), "word", "spaced", or
+                "char" with single characters as entries.
 
         Raises:
             ValueError: for another kind.
         """
-        if kind not in ("list", "word", "char"):
-            raise ValueError(f"Tokenizer.from_vocabulary(kind=...) must be list, word or char; got {kind!r}.")
+        if kind not in SPLITS and kind != "char":
+            raise ValueError(f"Tokenizer.from_vocabulary(kind=...) must be list, word, spaced or char; got {kind!r}.")
         names = dict.fromkeys([*SPECIALS, *(BYTE_NAMES if kind == "char" else ()), *entries])
         vocabulary = {name: index for index, name in enumerate(names)}
         if kind == "char":
@@ -136,14 +141,14 @@ class Tokenizer:
             inner.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
             return cls(inner, kind)
         inner = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIALS[UNK]))
-        if kind == "word":
-            inner.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(PATTERN), "removed", invert=True)
-        else:
+        if kind == "list":
             inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        else:
+            inner.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(_PATTERNS[kind]), "removed", invert=True)
         return cls(inner, kind)
 
     def with_words(self, entries: Iterable[str], vocabulary_size: int) -> "Tokenizer":
-        """Return the tokenizer with more entries after its own, which keep their ids, up to a size; for "word", "list".
+        """Return the tokenizer with more entries after its own, which keep their ids, up to a size; for whole words.
 
         Example:
             >>> grown = Tokenizer.train(["a b"], "word").with_words(["b", "c", "d"], 7)
@@ -175,6 +180,19 @@ class Tokenizer:
         return PAD
 
     @property
+    def has_words(self) -> bool:
+        """Whether the entries are whole words and marks, so that there are words that it has no entry for."""
+        return self.kind in SPLITS
+
+    def pieces(self, text: str) -> list[str]:
+        """Return the parts of a text whose ids `encode` gives; for kinds of whole words.
+
+        Raises:
+            KeyError: for another kind.
+        """
+        return SPLITS[self.kind](text)
+
+    @property
     def entries(self) -> list[str]:
         """The names of all entries but the special ones, in the order of their ids."""
         return self._tokens[len(SPECIALS) :]
@@ -201,16 +219,28 @@ class Tokenizer:
         return joined([self._codec.encode(texts[start : start + _CHUNK]) for start in range(0, len(texts), _CHUNK)])
 
     def encode_words(self, words: Iterable[str]) -> list[int]:
-        """Return the id of each word of a text that is split already; for the kinds "word" and "list"."""
+        """Return the id of each word of a text that is split already; for kinds of whole words."""
         ids = self._ids
         return [ids.get(word, UNK) for word in words]
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
         """Return the text of these ids; padding, begin and end are left out.
 
-        Words are joined by spaces, with `<unk>` where a word was unknown.
+        "word" and "list" join words by spaces, "spaced" puts back the spaces there were; `<unk>` is in the place of an
+        unknown word.
         """
         return self._codec.decode(ids.tolist() if isinstance(ids, np.ndarray) else ids)
+
+    def decode_with(self, ids: Iterable[int], unknown: Iterable[str]) -> str:
+        """Return the text of these ids with given words in place of `<unk>`; for kinds of whole words.
+
+        Example:
+            >>> tokenizer = Tokenizer.train(["he is"], "spaced")
+            >>> tokenizer.decode_with(tokenizer.encode("he is Tom"), ["Anna"])
+            'he is Anna'
+        """
+        assert isinstance(self._codec, WordCodec)
+        return self._codec.decode_with(ids, unknown)
 
     def to_bytes(self) -> bytes:
         """Return the content of one JSON file, which the `tokenizers` library reads as well."""
@@ -240,7 +270,7 @@ def _codec(kind: str, inner: tokenizers.Tokenizer, tokens: list[str]) -> Abstrac
         return CharCodec(tokens)
     if kind == "byte":
         return ByteCodec()
-    return WordCodec(tokens, split_words if kind == "word" else str.split)
+    return word_codec(kind, tokens)
 
 
 _PAIR: Final = forms.many(forms.text(), least=2, most=2)
@@ -267,7 +297,7 @@ def _kind(saved: dict[str, Any]) -> str | None:
     if model["type"] == "WordLevel":
         if splitter == {"type": "WhitespaceSplit"}:
             return "list"
-        return "word" if splitter.get("pattern") == {"Regex": PATTERN} else None
+        return next((kind for kind in _PATTERNS if splitter.get("pattern") == {"Regex": _PATTERNS[kind]}), None)
     if model.get("byte_fallback"):
         return "char" if not model.get("merges") and tuple(names[4:260]) == BYTE_NAMES else None
     if splitter.get("type") != "ByteLevel" or not set(BYTE_LETTERS) <= model["vocab"].keys():
@@ -291,10 +321,10 @@ def _made_again(kind: str, model: dict[str, Any]) -> tokenizers.Tokenizer:
     return _byte_level(model["vocab"], [(first, second) for first, second in pairs], split=True)
 
 
-def _ranked_words(texts: Iterable[str]) -> list[tuple[str, int]]:
+def _ranked_words(texts: Iterable[str], split: Callable[[str], list[str]]) -> list[tuple[str, int]]:
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(split_words(text))
+        counts.update(split(text))
     return counts.most_common()
 
 

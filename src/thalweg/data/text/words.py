@@ -6,6 +6,7 @@ words. The ranges are spelled out because Python, `tokenizers` and numpy differ 
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 # White space, control characters, marks of direction, variation selectors, tags.
@@ -36,6 +37,7 @@ MARKS: Final = (
 SURROGATES: Final = ((0xD800, 0xDFFF),)  # half characters, which can stand in a Python string only
 
 
+UNKNOWN: Final = "<unk>"  # stands for a word, though it begins with a mark
 MANY_IDEOGRAPHS: Final = 8  # names are shorter, sentences are longer
 
 
@@ -47,8 +49,19 @@ def _pattern(code: str, extra: tuple[tuple[int, int], ...] = ()) -> str:
     return f"[^{_ranges(code, UNSEEN, extra, MARKS, IDEOGRAPHS)}]+|[^{_ranges(code, UNSEEN, extra)}]"
 
 
+def _spaced(code: str) -> str:
+    letter = f"[^{_ranges(code, UNSEEN, MARKS, IDEOGRAPHS)}]"
+    rest = tuple(part for part in UNSEEN if part[0] > 0x20)
+    other = _ranges(code, ((0x00, 0x1F),), rest)
+    runs = "| {16}| {8}| {4}| {2}"
+    return f"{letter}+| ?[{_ranges(code, MARKS, IDEOGRAPHS)}] ?|[{other}]{runs}| (?!{letter})|(?<!{letter}) "
+
+
 PATTERN: Final = _pattern(r"\x{%X}")
 """The words of a text, as a regular expression of `tokenizers` (Oniguruma's syntax)."""
+
+SPACED: Final = _spaced(r"\x{%X}")
+"""The pieces of `split_spaced`, as a regular expression of `tokenizers`."""
 
 _PYTHON: Final = _pattern(r"\U%08X", SURROGATES)
 _LETTERS: Final = _PYTHON.partition("|")[0]
@@ -56,6 +69,33 @@ _IDEOGRAPHS: Final = re.compile(f"[{_ranges(chr(92) + 'U%08X', IDEOGRAPHS)}]")
 
 split_words: Final = re.compile(_PYTHON).findall
 """Return the words of a text, in order: `split_words("It's 3 pm.")` is `["It", "'", "s", "3", "pm", "."]`."""
+
+split_spaced: Final = re.compile(_spaced(r"\U%08X")).findall
+"""Return the pieces of a text, from which `join_spaced` makes the same text again.
+
+A word is a piece by itself. Every other mark and every ideograph is one together with the space before and the space
+behind it, if there are such. Between two words stands one space, which is no piece. All other white space and
+invisible characters are pieces of one character each, or of 16, 8, 4 or 2 spaces: `split_spaced("It's 3.5 (pm).")` is
+`["It", "'", "s", "3", ".", "5", " (", "pm", ")", "."]`.
+"""
+
+_is_word: Final = re.compile(_LETTERS).match
+
+
+def join_spaced(pieces: Iterable[str]) -> str:
+    """Return the text of pieces: they stand side by side, and one space is between two words.
+
+    Example:
+        >>> join_spaced(["l", "'", "eau", ", ", "c", "'", "est", "bien"])
+        "l'eau, c'est bien"
+    """
+    parts, after_word = [], False
+    for piece in pieces:
+        is_word = _is_word(piece) is not None or piece == UNKNOWN
+        parts += [" ", piece] if is_word and after_word else [piece]
+        after_word = is_word
+    return "".join(parts)
+
 
 split_tokens: Final = re.compile(rf"\d+(?:[.,]\d+)+|{_LETTERS}(?:['’-]{_LETTERS})*|{_PYTHON}").findall
 """Return words as taggers take them: an apostrophe or hyphen inside a word, and a point or comma inside a number, part

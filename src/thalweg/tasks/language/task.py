@@ -18,8 +18,7 @@ from thalweg.data.arrays.equal import Prefixes, View
 from thalweg.data.arrays.ragged import RaggedBuilder
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.pretrained_tokenizer import PretrainedTokenizer
-from thalweg.data.text.tokenizer import BOS, EOS, PAD, UNK
-from thalweg.data.text.words import split_words
+from thalweg.data.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.shape import ModelShape
@@ -117,7 +116,7 @@ class Language(AbstractWritingTask):
             nonlocal num_tokens, num_bytes, num_unknown, num_unknown_bytes
             num_tokens += len(values)
             num_bytes += sum(map(_num_bytes, part))
-            num_lost = int((values == UNK).sum()) if self.tokenizer.kind == "word" else 0
+            num_lost = int((values == UNK).sum()) if self.tokenizer.has_words else 0
             if num_lost:
                 num_unknown += num_lost
                 num_unknown_bytes += self._unknown_bytes(part)
@@ -154,7 +153,7 @@ class Language(AbstractWritingTask):
         return Examples({"tokens": chunks.finish()}, sort_by=())
 
     def _ids(self, lines: list[str]) -> np.ndarray:
-        """Return the ids of some lines; words know no line ends, so there `<eos>` stands for one."""
+        """Return the ids of some lines; the kind "word" knows no line ends, so there `<eos>` stands for one."""
         values, lengths = self.tokenizer.encode_many(lines)
         if self.tokenizer.kind != "word":
             return values
@@ -169,9 +168,10 @@ class Language(AbstractWritingTask):
         return "\n".join(self.tokenizer.decode(ids[a + 1 : b]) for a, b in itertools.pairwise(ends))
 
     def _unknown_bytes(self, lines: list[str]) -> int:
-        """Return the bytes of the words that are not in the vocabulary (which other entries always are)."""
-        words = (word for line in lines for word in split_words(line))
-        return sum(_num_bytes(word) for word in words if self.tokenizer.id_of(word) is None)
+        """Return the bytes of the pieces of text that are not in the vocabulary, the spaces in them included."""
+        assert isinstance(self.tokenizer, Tokenizer)
+        pieces = (piece for line in lines for piece in self.tokenizer.pieces(line))
+        return sum(_num_bytes(piece) for piece in pieces if self.tokenizer.id_of(piece) is None)
 
     @override
     def about(self) -> dict[str, str]:

@@ -19,6 +19,7 @@ from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
 from thalweg.data.arrays.split import validation_rows
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.normalize import Normalizer
+from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.shape import ModelShape
@@ -31,6 +32,7 @@ from thalweg.tasks.verdict import Seen, main_figure
 from thalweg.tasks.writing.base import AbstractWritingTask
 from thalweg.tasks.writing.generate import beam_search, greedy
 from thalweg.tasks.writing.token_sums import TokenMeter, perplexity
+from thalweg.tasks.writing.unknown import UnknownWords
 
 DECODED_TOGETHER = 128  # texts, times the width of the beam
 
@@ -212,7 +214,9 @@ class Translate(AbstractWritingTask):
             length_power: see `beam_search`.
             together: texts times `beam` that are decoded at once; a GPU wants thousands.
         """
-        found = self._translate(model, head, examples.ragged("source"), indices, beam, length_power, together)
+        texts = translate_report.texts_of(examples, "source", indices) if "source_text" in examples.columns else []
+        source = examples.ragged("source")
+        found = self._translate(model, head, source, indices, texts, beam, length_power, together)
         return [texts[0][0] for texts in found]
 
     def _translate(
@@ -221,6 +225,7 @@ class Translate(AbstractWritingTask):
         head: AbstractHead,
         source: Ragged,
         indices: np.ndarray,
+        normalized: Sequence[str],
         beam: int,
         length_power: float,
         together: int,
@@ -230,7 +235,9 @@ class Translate(AbstractWritingTask):
         found: list[list[tuple[str, float]]] = [[] for _ in order]
         size = max(1, together // beam)
         first, end = self.tokenizer.begin, self.tokenizer.end
-        forbidden = tuple({self.tokenizer.pad, self.tokenizer.unknown, first} - {end})
+        unknown = UnknownWords(self.tokenizer, self.tokenizer, normalized)
+        never = (self.tokenizer.unknown,) if unknown.is_idle else ()
+        forbidden = tuple({self.tokenizer.pad, first, *never} - {end})
         options: dict[str, Any] = {"first": first, "end": end, "length": self.max_length, "forbidden": forbidden}
         writer: Any = model
         with answering(model, head) as parameter:
@@ -246,15 +253,22 @@ class Translate(AbstractWritingTask):
                 else:
                     hypotheses = beam_search(writer, head, state, width=beam, length_power=length_power, **options)
                     ids, scores = hypotheses.tokens, hypotheses.scores
-                for place, rows, row_scores in zip(part.tolist(), ids.tolist(), scores.tolist(), strict=True):
-                    found[place] = [(self.text(row), score) for row, score in zip(rows, row_scores, strict=True)]
+                words = unknown.find(model, tokens, mask, ids, part.tolist())
+                for place, *rest in zip(part.tolist(), ids.tolist(), words, scores.tolist(), strict=True):
+                    found[place] = [(self._written(row, known), score) for row, known, score in zip(*rest, strict=True)]
         return found
 
     @override
     def text(self, ids: list[int]) -> str:
-        end = ids.index(self.tokenizer.end) if self.tokenizer.end in ids else len(ids)
+        return self._written(ids, ())
+
+    def _written(self, ids: list[int], words: Sequence[str]) -> str:
+        """Return the text of ids up to the end, with words in place of what is unknown."""
+        ids = ids[: ids.index(self.tokenizer.end)] if self.tokenizer.end in ids else ids
+        if isinstance(self.tokenizer, Tokenizer) and self.tokenizer.has_words:
+            return self.tokenizer.decode_with(ids, words)
         special = {self.tokenizer.pad, self.tokenizer.unknown, self.tokenizer.begin}
-        return self.tokenizer.decode([token for token in ids[:end] if token not in special])
+        return self.tokenizer.decode([token for token in ids if token not in special])
 
     @override
     def problem(self, value: Any, options: AnswerOptions) -> str:
@@ -284,9 +298,10 @@ class Translate(AbstractWritingTask):
         """
         self.check(inputs, options)
         texts = list(inputs)
-        source, _ = self._encode([self.normalizer.many(texts)])
+        normalized, rows = self.normalizer.many(texts), np.arange(len(texts))
+        source, _ = self._encode([normalized])
         found = self._translate(
-            model, head, source, np.arange(len(texts)), options.beam, options.length_penalty, DECODED_TOGETHER
+            model, head, source, rows, normalized, options.beam, options.length_penalty, DECODED_TOGETHER
         )
         answers: list[dict[str, Any]] = []
         for text, ids, translations in zip(texts, source, found, strict=True):

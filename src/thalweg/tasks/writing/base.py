@@ -86,9 +86,12 @@ class AbstractWritingTask(AbstractTask):
             return cls._pretrained(found, settings)
         min_count = cls.min_pair_count if settings.tokenizer == "bpe" else 1
         size, before = settings.vocabulary_size, None if old is None else old.vocabulary
+        kind = "spaced" if settings.tokenizer == "word" else settings.tokenizer
+        if before is not None and before.has_words:
+            kind = before.kind  # runs of earlier versions have words without their spaces
 
         def train() -> Tokenizer:
-            return Tokenizer.train(texts, settings.tokenizer, size, min_count=min_count)
+            return Tokenizer.train(texts, kind, size, min_count=min_count)
 
         return {"tokenizer": tokenizer_from(before, train, size)}
 

@@ -41,7 +41,7 @@ def add_words(task: Writer, model: nn.Module, head: AbstractHead, words: Sequenc
         raise InputError(
             "Only continuous outputs can take new words after training; train with --head analytic, for example."
         )
-    if tokenizer.kind != "word":
+    if not tokenizer.has_words:
         raise InputError(
             f"New words are for --tokenizer word; a vocabulary of '{tokenizer.kind}' can write any word in parts."
         )
@@ -52,7 +52,7 @@ def add_words(task: Writer, model: nn.Module, head: AbstractHead, words: Sequenc
         if tokenizer.id_of(word) is not None:
             raise InputError(f"The word {word!r} is in the vocabulary already.")
     entries = [tokenizer.token(index) for index in range(len(SPECIALS), tokenizer.vocabulary_size)]
-    longer = Tokenizer.from_vocabulary([*entries, *words], "word")
+    longer = Tokenizer.from_vocabulary([*entries, *words], tokenizer.kind)
     for number, word in enumerate(words):
         if longer.encode(word) != [tokenizer.vocabulary_size + number]:
             raise InputError(

@@ -72,7 +72,7 @@ class Pretrained:
             place = places.get(name, places.get(name.lower())) if name else None
             if place is not None and found.vectors[place].any():
                 rows[index], known[index] = found.vectors[place], True
-        if tokenizer.kind not in ("word", "list"):
+        if not tokenizer.has_words:
             self._add_parts(tokenizer, rows, known)
         if not known.any():
             raise InputError(
@@ -168,7 +168,7 @@ def _name(tokenizer: Tokenizer, index: int) -> str:
     """Return an entry as a word, empty where it is none."""
     if index < len(SPECIALS):
         return ""
-    name = tokenizer.token(index) if tokenizer.kind in ("word", "list") else tokenizer.decode([index])
+    name = tokenizer.token(index) if tokenizer.has_words else tokenizer.decode([index])
     return "" if "\ufffd" in name else name.strip()
 
 
