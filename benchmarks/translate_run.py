@@ -19,7 +19,8 @@ from translate_data import Batches, Data
 from thalweg.heads.base import AbstractHead
 from thalweg.objective import Objective
 from thalweg.optim import construct
-from thalweg.tasks.translate.report import texts_of, translation_scores
+from thalweg.tasks.translate.report import texts_of
+from thalweg.tasks.translate.scores import QUICK, has_runs_of_four, score
 from thalweg.training.folder import build
 from thalweg.training.recipe.complete import complete
 from thalweg.training.recipe.recipe import Options as Given
@@ -240,8 +241,8 @@ def translated(data: Data, trainer: Trainer, part: str, limit: int, *, beam: int
     together = 4096 if trainer.on_gpu else 256
     found = data.task.translations(trainer.model, trainer.head, some, rows, beam=beam, together=together)
     wanted = texts_of(some, "target", rows)
-    result: dict[str, Any] = {**translation_scores(found, wanted)}
-    result["score"] = result.get("bleu", result["chrf"])  # single words have no BLEU
+    result: dict[str, Any] = {**score(found, [wanted], metrics=QUICK).values}
+    result["score"] = result["bleu" if has_runs_of_four([wanted]) else "chrf"]  # BLEU says nothing of single words
     if part == "test":
         result["f1"] = f1_by_frequency(found, wanted, word_counts(data))
     return result

@@ -45,7 +45,7 @@ QUICK = (
     *(f"tasks.{path.parent.name}.spec" for path in sorted(ROOT.glob("tasks/*/spec.py"))),
     *(f"tasks.{path.parent.name}.columns" for path in sorted(ROOT.glob("tasks/*/columns.py"))),
 )
-HEAVY = {"torch", "torchmetrics", "scipy", "sklearn", "numpy"}
+HEAVY = {"torch", "sacrebleu", "scipy", "sklearn", "numpy"}
 # All that reads data does without torch, and so does what answers, but for these.
 WITH_TENSORS = {"data.arrays.collate", "data.blocks.shards"}
 # Mathematics: no files, clocks, terminals or environment. Two may: one opens a model's folder, one has a time limit.

@@ -143,6 +143,10 @@ AVERAGES = {
     "ema": "thalweg.optim.weight_average:ExponentialAverage",
 }
 
+# What splits texts into words for BLEU, by sacreBLEU's names; "spm" is another name of flores101.
+BLEU_TOKENIZERS = ("13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "flores101", "flores200", "spBLEU-1K", "none")
+WRITTEN_METRICS = ("bleu", "chrf")  # of written texts, by which the best weights can be picked
+
 CHAIN_HEAD = "crf"  # of tags that depend on each other
 # Output layers; those after the first two are for tasks that write text. "softmax" is the task's own.
 HEADS = {"softmax": "", CHAIN_HEAD: ""} | {

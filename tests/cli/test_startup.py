@@ -152,7 +152,7 @@ for arguments in {commands}:
         run(arguments)
     except SystemExit as end:
         assert end.code == 0, arguments
-    loaded = sorted({{"torch", "torchmetrics", "optuna", "plotly", "sklearn", "pandas"}} & sys.modules.keys())
+    loaded = sorted({{"torch", "sacrebleu", "optuna", "plotly", "sklearn", "pandas"}} & sys.modules.keys())
     assert not loaded, (arguments, loaded)
 """
 

@@ -28,7 +28,7 @@ from thalweg.training.folder.opening import has_series
 from thalweg.training.folder.run import Run
 from thalweg.training.integrity.checkpoint_names import is_online
 from thalweg.training.integrity.history import finite
-from thalweg.training.steps.held_out import brackets, interval_notes, to_json, told_of_file
+from thalweg.training.steps.held_out import brackets, interval_notes, to_json, told_of_file, written_notes
 
 if TYPE_CHECKING:
     from thalweg.online.learn import OnlineModel
@@ -307,15 +307,18 @@ def evaluate_and_show(
     named: Mapping[str, Any],
     say: Say,
     *,
-    threshold: float | None,
+    asked: Mapping[str, Any],
     skip_bad_rows: bool,
     report: Path | None,
     as_json: bool,
 ) -> int:
-    """Measure a run on a file, print the metrics, and return the exit code."""
+    """Measure a run on a file, print the metrics, and return the exit code.
+
+    `named` says how the file is read, `asked` how its rows are answered and measured.
+    """
     run = Run(folder)
     source = open_like(vars(run.recipe.data), file, named, skip_bad_rows=skip_bad_rows, once=True)
-    found = run.evaluate(source, skip_bad_rows=skip_bad_rows, threshold=threshold, report=report, **named)
+    found = run.evaluate(source, skip_bad_rows=skip_bad_rows, report=report, **asked, **named)
     metrics, verdict = {"loss": found.loss, **found.metrics}, run.task.compared(found.metrics)
     if as_json:
         said = {"verdict": verdict} if verdict else {}
@@ -330,6 +333,7 @@ def evaluate_and_show(
         ]
         learned = f"{folder} was trained on {file}, or chosen by it: neither figures nor intervals are about new data."
         notes = [learned] if run.has_learned_from(file) else [*interval_notes(found), *_repeats(run, source, named)]
+        notes += written_notes(found)
         print_lines([line.rstrip() for line in lines] + ([verdict] if verdict else []) + _class_lines(found) + notes)
         for note in found.notes:
             say(note)

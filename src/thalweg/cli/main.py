@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from thalweg.cli.asking.flags import AnswerFlags
+from thalweg.cli.asking.flags import AnswerFlags, ScoringFlags
 from thalweg.cli.complaints import misplaced, with_standard_input
 from thalweg.cli.ending import code_of
 from thalweg.cli.neighbors.commands import export, serve
@@ -26,7 +26,6 @@ from thalweg.cli.options import (
     TrainingOptions,
     duration,
     folder,
-    real,
     to_options,
     whole,
 )
@@ -258,7 +257,7 @@ def evaluate(
     /,
     *,
     data: Annotated[ReadOptions | None, _flattened] = None,  # type: ignore[valid-type]
-    threshold: Annotated[float | None, Parameter(converter=real)] = None,
+    scoring: Annotated[ScoringFlags | None, _flattened] = None,  # type: ignore[valid-type]
     report: Path | None = None,
     json: Flag = False,
 ) -> int:
@@ -269,16 +268,18 @@ def evaluate(
     Args:
         folder: The run's folder, such as runs/docstrings.
         file: The held-out file; "-" is standard input.
-        threshold: Probability from which a label is given, in place of the run's own (see predict).
         data: .
+        scoring: .
         report: HTML file for a page about this file, with what the report of a training says of its validation data.
         json: Print metrics, intervals, figures of each label, and what was left out as one JSON object.
     """
     named = dict(to_options((), data))
-    asked = {"skip_bad_rows": bool(named.pop("skip_bad_rows", False)), "report": report, "as_json": json}
+    scored = {name: value for name, value in vars(scoring).items() if value is not None} if scoring else {}
+    asked: dict[str, Any] = {"asked": scored}
+    asked |= {"skip_bad_rows": bool(named.pop("skip_bad_rows", False)), "report": report, "as_json": json}
     say = speaker(Terminal(stderr=True))
     show = load("thalweg.cli.answers:evaluate_and_show")
-    return show(folder, file, named, say, threshold=threshold, **asked)
+    return show(folder, file, named, say, **asked)
 
 
 @app.command

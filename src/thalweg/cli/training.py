@@ -26,7 +26,7 @@ from thalweg.training.steps.launch import joined
 MAX_METRICS = 12  # shown on the terminal; a tagger has one for each type of span
 JSON_KEYS = (
     *("run", "task", "model", "optimizer", "steps", "seconds", "metrics", "intervals", "num_examples", "baselines"),
-    *("status", "verdict", "certificate", "selection"),
+    *("measured", "signatures", "status", "verdict", "certificate", "selection"),
 )
 
 

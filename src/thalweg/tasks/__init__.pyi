@@ -1,4 +1,3 @@
-from .base import AbstractMeter as AbstractMeter
 from .base import AbstractTask as AbstractTask
 from .base import HeadOptions as HeadOptions
 from .base import Prepared as Prepared
@@ -6,6 +5,7 @@ from .base import Settings as Settings
 from .classify.task import Classify as Classify
 from .forecast.task import Forecast as Forecast
 from .language.task import Language as Language
+from .meter import AbstractMeter as AbstractMeter
 from .questions import AnswerOptions as AnswerOptions
 from .score.task import Score as Score
 from .tag.spans import Span as Span

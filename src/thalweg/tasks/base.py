@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, final
 
 import numpy as np
 
-from thalweg.certificates.new_texts.resampling import Samples
 from thalweg.data.arrays.batches import Examples, Rows
 from thalweg.data.arrays.equal import View
 from thalweg.data.arrays.ragged import Ragged
@@ -20,9 +19,11 @@ from thalweg.errors import InputError
 from thalweg.models.shape import ModelShape
 from thalweg.tasks.answering import answering, figure_lines
 from thalweg.tasks.growing import Growth, grown
+from thalweg.tasks.meter import AbstractMeter
 from thalweg.tasks.questions import AnswerOptions, Question, texts_in
 from thalweg.tasks.settings import Settings
 from thalweg.tasks.verdict import Seen, main_figure
+from thalweg.tasks.written import NOTHING, Generated, Scoring
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -112,40 +113,6 @@ class Prepared:
         if self.lines is not None and self.valid_lines is not None:
             lines = np.concatenate([self.lines, self.valid_lines])
         return dataclasses.replace(self, train=train, lines=lines)
-
-
-class AbstractMeter(ABC):
-    """Collects predictions batch by batch and turns them into metrics."""
-
-    def use(self, head: AbstractHead) -> None:
-        """Say which head the predictions come from, before the first of them; a meter that needs no head ignores it."""
-        del head
-
-    @abstractmethod
-    def update(self, prediction: Tensor, batch: Batch) -> None:
-        """Take one batch's predictions; must not wait for the device."""
-
-    @abstractmethod
-    def compute(self) -> dict[str, float]:
-        """Return the metrics over all batches so far, plain numbers by name."""
-
-    def join(self, everyones: Callable[[Tensor], Tensor]) -> None:
-        """Take in what other processes have collected; a meter without this method sees all batches on each of them.
-
-        Args:
-            everyones: from a row for each example of one's own batches, in their order, `[n, ...]`, to such rows for
-                the examples of all, in the order in which one process would have them.
-        """
-        del everyones
-        raise NotImplementedError
-
-    def samples(self) -> Samples | None:
-        """Return what was kept of each example, for intervals of the metrics; None: nothing was."""
-        return None
-
-    def details(self) -> dict[str, Any]:
-        """Return more figures than the metrics as plain data, such as those of each label (see `by_class`)."""
-        return {}
 
 
 class AbstractTask(ABC):
@@ -324,15 +291,30 @@ class AbstractTask(ABC):
         del metrics
         return ""
 
-    def generated_metrics(
-        self, model: nn.Module, head: AbstractHead, examples: Examples, limit: int
-    ) -> tuple[dict[str, float], Samples | None]:
-        """Return metrics that need generated text (BLEU), over at most `limit` examples, and what was kept of each.
+    def with_scoring(self, scoring: Scoring) -> AbstractTask:
+        """Return the task with another way to write and measure texts in an evaluation.
 
-        None by default.
+        Raises:
+            InputError: for what it cannot do; by default, for anything.
         """
-        del model, head, examples, limit
-        return {}, None
+        for name in scoring.given:
+            raise InputError(f"--{name.replace('_', '-')} is for texts that are written; task '{self.name}' has none.")
+        return self
+
+    @property
+    def num_judged(self) -> int:
+        """How many texts an evaluation during training writes, where a metric of them picks the weights; 0: none."""
+        return 0
+
+    def generated_metrics(
+        self, model: nn.Module, head: AbstractHead, examples: Examples, limit: int, *, quick: bool = False
+    ) -> Generated:
+        """Return metrics that need generated text (BLEU), over at most `limit` examples; none by default.
+
+        `quick` asks for those that are measured during training.
+        """
+        del model, head, examples, limit, quick
+        return NOTHING
 
     def verdict(self, metrics: Mapping[str, float], seen: Seen) -> str:
         """Return the result in half a sentence: the main figure with its interval, and what it is to be beaten by.

@@ -41,6 +41,8 @@ class Settings:
         device: where a frozen one computes.
         word_vectors: file of word vectors whose mean is read beside bags of words; "": none.
         normalize_vectors: how they are normalized.
+        bleu_tokenizer: of BLEU (see `thalweg.tasks.translate.scores.score`).
+        select: the metric of written texts that picks the best weights; "": none.
         tell: takes sentences about how far the reading is, where it takes long.
     """
 
@@ -66,6 +68,8 @@ class Settings:
     device: str = "cpu"
     word_vectors: str = ""
     normalize_vectors: str = "length"
+    bleu_tokenizer: str = "13a"
+    select: str = ""
     tell: Callable[[str], None] | None = None
 
     def normalizer(self) -> Normalizer:

@@ -33,7 +33,8 @@ class TaskSpec:
     The traits say which of the options that only some tasks read apply: "text" (reads texts), "tokens" (splits texts
     into tokens itself), "bigrams" (can read bigrams), "pairs" (can read two texts), "series" (reads numeric columns),
     "classes" (answers with classes), "labels" (its classes are labels of whole texts), "chain" (answers that depend on
-    each other), "writes" (writes text), "taught" (can learn from another run's answers).
+    each other), "writes" (writes text), "translates" (writes a text for each text), "taught" (can
+    learn from another run's answers).
     """
 
     name: str  # what the user types

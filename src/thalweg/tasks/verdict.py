@@ -17,12 +17,14 @@ class Seen:
         intervals: their 95 % intervals, by metric.
         baselines: what always giving the most frequent answer scores, by metric.
         examples: those they were measured on; None: they are not at hand.
+        num_written: how many examples those metrics were measured on for which texts are written.
     """
 
     num_examples: int = 0
     intervals: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     baselines: Mapping[str, float] = dataclasses.field(default_factory=dict)
     examples: Examples | None = None
+    num_written: int = 0
 
 
 def short(value: float) -> str:

@@ -1,5 +1,6 @@
 """Translation: pairs, padding and masks, metrics, the split by source, answers, messages, a copying task learned."""
 
+import dataclasses
 import json
 import math
 
@@ -18,8 +19,10 @@ from thalweg.errors import InputError
 from thalweg.models.presets import ModelOptions, translate_lstm, translate_transformer
 from thalweg.objective import Objective
 from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
-from thalweg.tasks.translate.report import evenly_spaced, texts_of, translation_scores
+from thalweg.tasks.translate.report import evenly_spaced, references_of, texts_of
+from thalweg.tasks.translate.scores import QUICK, score
 from thalweg.tasks.translate.task import Translate
+from thalweg.tasks.written import Scoring
 from thalweg.training.steps.evaluate import evaluate
 from thalweg.training.steps.feed import Feed
 
@@ -255,27 +258,37 @@ def test_the_length_penalty_is_the_power_of_the_length_in_the_score():
         assert total == pytest.approx(average * min(length, task.max_length), rel=1e-4)
 
 
-def test_beam_of_one_is_what_the_metrics_use():
+@pytest.mark.parametrize("asked", [{}, {"beam": 1}, {"beam": 3, "length_penalty": 0.2}], ids=str)
+def test_the_metrics_are_of_what_predict_answers(asked):
     task, prepared = Translate.prepare(Pairs(words()), None, settings())
     model, head = networks(task, seed=1)
     rows = np.arange(len(prepared.valid))
-    sources = texts_of(prepared.valid, "source", rows)
-    answers = task.predict(model, head, sources, AnswerOptions(beam=1))
-    assert task.translations(model, head, prepared.valid, rows) == [answer["text"] for answer in answers]
+    sources, wanted = (texts_of(prepared.valid, side, rows) for side in ("source", "target"))
+    answers = [answer["text"] for answer in task.predict(model, head, sources, AnswerOptions(**asked))]
+    found = task.with_scoring(Scoring(**asked)).generated_metrics(model, head, prepared.valid, len(rows))
+    assert found.metrics == score(answers, [wanted]).values
+    assert found.num_examples == len(rows)
+    beam = asked.get("beam", 4)
+    how = f"beam {beam}, length penalty {asked.get('length_penalty', 1):g}" if beam > 1 else "beam 1, greedy"
+    assert found.notes[0] == f"BLEU, chrF, chrF++, TER and exact match are of {len(rows)} translations, {how}."
+    some = task.generated_metrics(model, head, prepared.valid, 3, quick=True)
+    assert some.metrics.keys() == {"bleu", "chrf", "exact_match"}
+    assert some.num_examples == 3
+    greedy = task.translations(model, head, prepared.valid, evenly_spaced(len(rows), 3))
+    assert some.metrics == score(greedy, [[wanted[i] for i in evenly_spaced(len(rows), 3)]], metrics=QUICK).values
 
 
-def test_scores_of_known_translations():
-    references = ["the cat sat on the mat", "it is a fine day", "yes"]
-    assert translation_scores(references, references) == pytest.approx(
-        {"bleu": 100.0, "chrf": 100.0, "exact_match": 1.0}
-    )
-    found = translation_scores(["the cat sat on the mat", "it was a fine day", "no"], references)
-    assert found["exact_match"] == pytest.approx(1 / 3)
-    # By hand: shares of the runs of one to four words that are in the reference; both have the same length.
-    by_hand = 100 * math.exp(np.mean(np.log([10 / 12, 7 / 9, 5 / 7, 3 / 5])))
-    assert found["bleu"] == pytest.approx(by_hand, rel=1e-4)
-    assert 0 < found["chrf"] < 100
-    assert "bleu" not in translation_scores(["eins"], ["eins"])  # no run of four words to count
+def test_further_references_are_of_the_rows_that_are_used():
+    task, _ = Translate.prepare(Pairs(words()), None, settings())
+    rows = [("a", "eins"), ("", "zwei"), ("c", "drei")]
+    columns = {"source": "english", "target": "german"}
+    scored = task.with_scoring(Scoring(references={"one.txt": ["un", "deux", "trois"], "two.txt": ["I", "II", "III"]}))
+    examples, _ = scored.examples(Pairs(rows), columns)
+    found = references_of(examples, np.arange(2))
+    assert found == [["eins", "drei"], ["un", "trois"], ["I", "III"]]
+    short = task.with_scoring(Scoring(references={"one.txt": ["un"]}))
+    with pytest.raises(InputError, match=r"one.txt: expected one line for each row .*got 1 line for 3 rows"):
+        short.examples(Pairs(rows), columns)
 
 
 def test_spread_indices_are_distinct_and_inside():
@@ -293,13 +306,16 @@ def test_report_sections_are_plain_data(num):
     model, head = networks(task)
     found = task.sections(model, head, prepared, seed=0)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert [section["kind"] for section in found] == ["examples", "examples", "table", "bars", "bars"]
+    kinds = [section["kind"] for section in found]
+    assert kinds == ["examples", "examples", "table", "bars"]  # no bars of exact matches: there are none
+    assert "(beam 4, length penalty 1)" in found[0]["text"]
+    assert "BLEU|nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:" in found[2]["text"]
     rows = np.arange(len(prepared.valid))
     pairs = set(zip(texts_of(prepared.valid, "source", rows), texts_of(prepared.valid, "target", rows), strict=True))
     assert {(row[0], row[1]) for row in found[0]["rows"] + found[1]["rows"]} <= pairs
     worst = [float(row[-1]) for row in found[1]["rows"]]
     assert worst == sorted(worst)
-    assert sum(row[1] for row in found[2]["rows"]) == sum(found[4]["values"]) == len(prepared.valid)
+    assert sum(row[1] for row in found[2]["rows"]) == sum(found[3]["values"]) == len(prepared.valid)
     assert f"{len(prepared.train):,} pairs of texts" in task.describe(prepared)
 
 
@@ -311,6 +327,8 @@ def test_explanations_cover_the_metrics():
     metrics = evaluate(task, model, head, prepared.valid, generated=3).metrics
     assert metrics.keys() | {"loss"} == task.explanations.keys()
     assert not evaluate(task, model, head, prepared.valid).metrics.keys() & {"bleu", "chrf", "exact_match"}
+    picky = dataclasses.replace(task, select="bleu")
+    assert (picky.selects_by, picky.num_judged, task.num_judged) == (("bleu", "higher"), 200, 0)
     assert task.selects_by == ("loss", "lower")
 
 

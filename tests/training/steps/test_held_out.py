@@ -13,7 +13,7 @@ from thalweg.heads.targets import Targets
 from thalweg.tasks.forecast.metrics import Answers, series_metrics, series_samples
 from thalweg.tasks.regression import correlations, drawn_scores, nmse
 from thalweg.tasks.tag.task import TagMeter
-from thalweg.tasks.translate.report import translation_samples, translation_scores
+from thalweg.tasks.translate.scores import score
 from thalweg.tasks.writing.token_sums import TokenMeter, perplexity
 from thalweg.training.steps.evaluate import Evaluation, loss_by_example
 from thalweg.training.steps.held_out import brackets, chosen_from, interval_notes, to_json
@@ -78,12 +78,11 @@ def test_series(columns):
 def test_translations():
     written = ["the cat sat on a mat", "a dog", "", "it rains all day today", "no", "the cat sat", "an egg", "x y z"]
     wanted = ["the cat sat on the mat", "a dog", "one", "it rained all day today", "no", "a cat sat", "one egg", "x"]
-    samples = translation_samples(written, wanted)
+    scored = score(written, [wanted])
     again = [[texts[row] for row in ROWS] for texts in (written, wanted)]
-    assert samples.values == pytest.approx(translation_scores(written, wanted), rel=1e-5)
-    assert drawn(samples) == pytest.approx(translation_scores(*again), rel=1e-5)
-    assert samples.shares == {"exact_match": (2, 8)}
-    assert "bleu" not in translation_samples(["a"], ["b"]).values
+    assert scored.samples.values == pytest.approx(scored.values, rel=1e-12)
+    assert drawn(scored.samples) == pytest.approx(score(again[0], [again[1]]).values, rel=1e-12)
+    assert scored.samples.shares == {"exact_match": (2, 8)}
 
 
 HEADS = [

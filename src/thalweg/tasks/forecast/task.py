@@ -11,7 +11,6 @@ from torch import nn
 from typing_extensions import override
 
 from thalweg.batch import Batch
-from thalweg.certificates.new_texts.resampling import Samples
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.equal import View, WholeExamples, same_rows
 from thalweg.data.arrays.standardize import Standardizer
@@ -40,6 +39,7 @@ from thalweg.tasks.forecast.windows import AnyReader, DifferenceReader, WindowRe
 from thalweg.tasks.questions import Question
 from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.verdict import Seen, main_figure
+from thalweg.tasks.written import Generated
 
 FILE = "forecast.json"
 
@@ -289,9 +289,9 @@ class Forecast(AbstractTask):
 
     @override
     def generated_metrics(
-        self, model: nn.Module, head: AbstractHead, examples: Examples, limit: int
-    ) -> tuple[dict[str, float], Samples | None]:
-        return self.horizons(model, head, examples, limit).metrics(), None
+        self, model: nn.Module, head: AbstractHead, examples: Examples, limit: int, *, quick: bool = False
+    ) -> Generated:
+        return Generated(self.horizons(model, head, examples, limit).metrics())
 
     def horizons(self, model: nn.Module, head: AbstractHead, examples: Examples, limit: int = MAX_ORIGINS) -> Horizons:
         """Return the errors of every step ahead, from the last of these examples on, at most `limit`."""

@@ -5,19 +5,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.functional.text import chrf_score
-from torchmetrics.text import CHRFScore, SacreBLEUScore
 
-from thalweg.certificates.new_texts.resampling import Samples, of_sums, ratio
 from thalweg.data.arrays.batches import Examples
+from thalweg.tasks.translate import scores
 
+FURTHER = "target "  # begins the names of the columns that hold further references
 MAX_TRANSLATED = 500
 NUM_EXAMPLES = 12
 NUM_GROUPS = 5
 NUM_BINS = 10
-MIN_WORDS = 4
 
 
 def evenly_spaced(size: int, limit: int) -> np.ndarray:
@@ -31,106 +27,46 @@ def texts_of(examples: Examples, side: str, indices: np.ndarray) -> list[str]:
     return [column[index].tobytes().decode("utf-8", "surrogatepass") for index in indices.tolist()]
 
 
-def translation_scores(translations: list[str], references: list[str]) -> dict[str, float]:
-    """Return BLEU (of sacreBLEU, tokenized by its "13a") and chrF from 0 to 100, and the fraction of exact matches.
-
-    BLEU is left out where no reference has four words: it counts n-grams of up to four, so it would always be zero.
-
-    Source: Papineni et al. (2002), BLEU; Post (2018), A Call for Clarity in Reporting BLEU Scores; Popovic
-    (2015), chrF.
-    """
-    wanted = [[reference] for reference in references]
-    found = {}
-    if any(len(reference.split()) >= MIN_WORDS for reference in references):
-        bleu = SacreBLEUScore(sync_on_compute=False)
-        bleu.update(translations, wanted)
-        found["bleu"] = 100 * float(bleu.compute())
-    chrf = CHRFScore(n_word_order=0, sync_on_compute=False)
-    chrf.update(translations, wanted)
-    chrf_value = chrf.compute()
-    assert isinstance(chrf_value, Tensor)
-    found["chrf"] = 100 * float(chrf_value)
-    found["exact_match"] = sum(map(str.__eq__, translations, references)) / max(1, len(references))
-    return found
+def references_of(examples: Examples, indices: np.ndarray) -> list[list[str]]:
+    """Return the references of some examples: one list or several, each with a text for each of them."""
+    sides = ["target", *sorted(name.removesuffix("_text") for name in examples.columns if name.startswith(FURTHER))]
+    return [texts_of(examples, side, indices) for side in sides]
 
 
-def translation_samples(translations: list[str], references: list[str]) -> Samples:
-    """Return what each translation adds to the figures of `translation_scores`, by which they can be drawn again."""
-    with_bleu = any(len(reference.split()) >= MIN_WORDS for reference in references)
-    makers = {"chrf": CHRFScore(n_word_order=0, sync_on_compute=False)} | (
-        {"bleu": SacreBLEUScore(sync_on_compute=False)} if with_bleu else {}
-    )
-    exact = np.array([a == b for a, b in zip(translations, references, strict=True)], dtype=np.float64)
-    parts = {name: _states(metric, translations, references) for name, metric in makers.items()}
-    edges = np.cumsum([part.shape[1] for part in parts.values()])
+def sections(
+    translate: Callable[[np.ndarray], list[str]], valid: Examples, seed: int, *, how: str, tokenizer: str
+) -> list[dict[str, Any]]:
+    """Return the sections for validation data.
 
-    def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
-        by_name = dict(zip(parts, np.split(sums, edges, axis=1)[:-1], strict=True))
-        found = {"bleu": _bleu(by_name["bleu"])} if with_bleu else {}
-        return found | {"chrf": _chrf(by_name["chrf"]), "exact_match": sums[:, -2] / sums[:, -1]}
-
-    shares = {"exact_match": (int(exact.sum()), len(exact))}
-    sums = np.column_stack([*parts.values(), exact, np.ones(len(exact))])
-    return of_sums(sums, figures, unit="texts", shares=shares)
-
-
-def _states(metric: Metric, translations: list[str], references: list[str]) -> np.ndarray:
-    """Return the sums that torchmetrics keeps of each translation, one below the other."""
-    rows = []
-    for translation, reference in zip(translations, references, strict=True):
-        metric.reset()
-        metric.update([translation], [[reference]])
-        states = metric.metric_state
-        rows.append(np.concatenate([np.ravel(np.asarray(states[name])) for name in sorted(states)]))
-    return np.array(rows, dtype=np.float64)
-
-
-def _bleu(sums: np.ndarray) -> np.ndarray:
-    """Return BLEU from sums by name: denominators and numerators of four precisions, lengths of both sides."""
-    denominator, numerator, (written, wanted) = sums[:, :4], sums[:, 4:8], sums[:, 8:].T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        precision = np.exp(np.log(numerator / denominator).mean(1))
-        brevity = np.where(written > wanted, 1.0, np.exp(1.0 - wanted / written))
-    return 100.0 * np.where((numerator > 0.0).all(1), np.nan_to_num(brevity * precision), 0.0)
-
-
-def _chrf(sums: np.ndarray, beta: float = 2.0) -> np.ndarray:
-    """Return chrF from sums by name: n-grams that match, of the translation and of the reference."""
-    matching, written, wanted = np.split(sums, 3, axis=1)
-    precision, recall = (np.nan_to_num(ratio(matching, size)) for size in (written, wanted))
-    weighted = np.maximum(beta**2 * precision + recall, 1e-16)
-    return 100.0 * ((1.0 + beta**2) * precision * recall / weighted).mean(1)
-
-
-def sections(translate: Callable[[np.ndarray], list[str]], valid: Examples, seed: int) -> list[dict[str, Any]]:
-    """Return the sections for validation data; `translate` maps indices of examples to translations.
-
-    The seed picks the examples that are shown.
+    Args:
+        translate: maps indices of examples to translations.
+        valid: the examples.
+        seed: picks those that are shown.
+        how: how they are translated, in a few words.
+        tokenizer: of BLEU.
     """
     indices = evenly_spaced(len(valid), MAX_TRANSLATED)
-    sources, references = (texts_of(valid, side, indices) for side in ("source", "target"))
+    sources, references = texts_of(valid, "source", indices), references_of(valid, indices)
     translations = translate(indices)
-    wanted = [[reference] for reference in references]
-    _, each = chrf_score(translations, wanted, n_word_order=0, return_sentence_level_score=True)  # type: ignore[misc]
-    quality = 100 * each.double().numpy()
+    quality = scores.sentence_chrf(translations, references)
     chosen = np.random.default_rng(seed).permutation(len(indices))[:NUM_EXAMPLES]
-    wrong = [place for place in np.argsort(quality, kind="stable").tolist() if translations[place] != references[place]]
+    wrong = [
+        place
+        for place in np.argsort(quality, kind="stable").tolist()
+        if all(translations[place] != wanted[place] for wanted in references)
+    ]
 
     def rows(places: list[int]) -> list[list[str]]:
-        return [[sources[i], references[i], translations[i], f"{quality[i]:.0f}"] for i in places]
+        return [[sources[i], references[0][i], translations[i], f"{quality[i]:.0f}"] for i in places]
 
     examples = {"kind": "examples", "columns": ["source", "reference", "translation", "chrF"]}
-    by_length = _by_length(valid, indices, translations, references)
-    quality_rows = []
-    for name, size, found in by_length:
-        bleu = f"{found['bleu']:.1f}" if "bleu" in found else "-"
-        quality_rows.append([name, size, bleu, f"{found['chrf']:.1f}", f"{found['exact_match']:.1%}"])
-    return [
+    by_length = _by_length(valid, indices, translations, references, tokenizer)
+    signatures = "; ".join(by_length[0][2].signatures.values())
+    found = [
         examples
         | {
             "title": "Translations",
-            "text": "Validation texts picked at random, their true translations and those of the model (the most "
-            "probable token each time).",
+            "text": f"Validation texts picked at random, their true translations and those of the model ({how}).",
             "rows": rows(sorted(chosen.tolist())),
         },
         examples
@@ -142,25 +78,30 @@ def sections(translate: Callable[[np.ndarray], list[str]], valid: Examples, seed
         {
             "kind": "table",
             "title": "Quality by length",
-            "text": "Validation texts by the length of the source; long ones are seldom an exact match.",
+            "text": f"Validation texts by the length of the source ({how}); long ones are seldom an exact match. "
+            f"sacreBLEU's signatures: {signatures}.",
             "columns": ["source tokens", "texts", "BLEU", "chrF", "exact match"],
-            "rows": quality_rows,
+            "rows": [
+                [name, size, *(f"{one.values[key]:.1f}" for key in scores.QUICK), f"{one.values['exact_match']:.1%}"]
+                for name, size, one in by_length
+            ],
         },
         {
             "kind": "bars",
             "title": "Exact match by length",
             "text": "Fraction of translations that match the reference exactly, by the source's length in tokens.",
             "names": [name for name, _, _ in by_length],
-            "values": [found["exact_match"] for _, _, found in by_length],
+            "values": [one.values["exact_match"] for _, _, one in by_length],
             "x_label": "fraction",
         },
         _histogram(quality),
     ]
+    return [section for section in found if any(section.get("rows", ())) or any(section.get("values", ()))]
 
 
 def _by_length(
-    valid: Examples, indices: np.ndarray, translations: list[str], references: list[str]
-) -> list[tuple[str, int, dict[str, float]]]:
+    valid: Examples, indices: np.ndarray, translations: list[str], references: list[list[str]], tokenizer: str
+) -> list[tuple[str, int, scores.Scores]]:
     """Return for groups of about equal size: the range of lengths, number of texts, scores."""
     lengths = valid.ragged("source").lengths[indices] - 1  # without the end
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, NUM_GROUPS + 1), method="higher"))
@@ -171,9 +112,9 @@ def _by_length(
     for low, high in itertools.pairwise(edges.tolist()):
         places = np.flatnonzero((lengths >= low) & (lengths < high)).tolist()
         if places:
-            found = translation_scores([translations[i] for i in places], [references[i] for i in places])
+            texts, *wanted = ([side[i] for i in places] for side in (translations, *references))
             name = f"{low}" if high == low + 1 else f"{low} to {high - 1}"
-            groups.append((name, len(places), found))
+            groups.append((name, len(places), scores.score(texts, wanted, tokenizer=tokenizer, metrics=scores.QUICK)))
     return groups
 
 

@@ -16,6 +16,6 @@ SPEC = TaskSpec(
         "model": "transformer", "tokenizer": "bpe", "vocabulary_size": 4000, "normalize": ("nfc",), "max_length": 64,
         "tie": True, "label_smoothing": 0.1, "epochs": 12.0,
     },
-    traits=frozenset({"text", "tokens", "classes", "writes"}),
+    traits=frozenset({"text", "tokens", "classes", "writes", "translates"}),
     answers=frozenset({"top", "beam", "length_penalty"}),
 )  # fmt: skip

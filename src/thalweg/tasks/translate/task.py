@@ -11,30 +11,33 @@ from torch import nn
 from typing_extensions import override
 
 from thalweg.batch import Batch
-from thalweg.certificates.new_texts.resampling import Samples
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.collate import pad
 from thalweg.data.arrays.equal import Prefixes, View, same_rows
 from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
 from thalweg.data.arrays.split import validation_rows
 from thalweg.data.files.base import AbstractSource
-from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.tokenizer import Tokenizer
-from thalweg.errors import InputError
+from thalweg.errors import InputError, counted
 from thalweg.heads.base import AbstractHead
 from thalweg.models.shape import ModelShape
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AnswerOptions, Prepared, Settings
 from thalweg.tasks.questions import flat, text_problem
-from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.translate import report as translate_report
+from thalweg.tasks.translate import scores
+from thalweg.tasks.translate.pairs import Pairs
 from thalweg.tasks.verdict import Seen, main_figure
 from thalweg.tasks.writing.base import AbstractWritingTask
 from thalweg.tasks.writing.generate import beam_search, greedy
 from thalweg.tasks.writing.token_sums import TokenMeter, perplexity
 from thalweg.tasks.writing.unknown import UnknownWords
+from thalweg.tasks.written import AS_PREDICTED, Generated, Scoring
 
 DECODED_TOGETHER = 128  # texts, times the width of the beam
+NUM_JUDGED = 200  # validation texts that each evaluation during training translates, where these pick the weights
+GREEDY = AnswerOptions(beam=1)
+NAMED = f"{', '.join(scores.NAMES.values())} and exact match"
 
 
 @final
@@ -51,12 +54,18 @@ class Translate(AbstractWritingTask):
         tokenizer: text -> ids, for both sides.
         max_length: longest text in tokens, its end included.
         spill: where arrays of ids go that are too large for memory.
+        bleu_tokenizer: see `thalweg.tasks.translate.scores.score`.
+        select: the metric of written texts that picks the best weights, "bleu" or "chrf"; "": the loss does.
+        scoring: how an evaluation writes and measures texts.
     """
 
     name: ClassVar[str] = "translate"
     inputs: ClassVar[tuple[str, ...]] = ("source",)
     target: ClassVar[str] = "target"
     min_pair_count: ClassVar[int] = 20  # what is rarer stays in parts, which says more about unseen words
+    bleu_tokenizer: str = "13a"
+    select: str = ""
+    scoring: Scoring = AS_PREDICTED
 
     @classmethod
     def prepare(
@@ -65,6 +74,7 @@ class Translate(AbstractWritingTask):
         """Read the pairs; the same source text is never in both the training and the validation part."""
         if settings.max_length < 2:
             raise InputError(f"--max-length must be at least 2, for a token and the end; got {settings.max_length}.")
+        scores.require_tokenizer(settings.bleu_tokenizer)
         pairs = Pairs(source, settings.columns, settings.normalizer())
         keep, notes = pairs.complete()
         in_valid = np.zeros(len(keep), dtype=bool)
@@ -73,7 +83,7 @@ class Translate(AbstractWritingTask):
         chosen = keep & ~in_valid
         parts = (part for side in (pairs.sources, pairs.targets) for part in side.chosen(chosen))
         known = cls.learn_vocabulary((text for part in parts for text in part), settings)
-        task = cls(settings.normalizer(), max_length=settings.max_length, spill=settings.spill, **known)
+        task = cls._of(known, settings)
         train, cut = task._examples(pairs, chosen, with_texts=False)
         notes += cut
         if valid is None:
@@ -81,16 +91,55 @@ class Translate(AbstractWritingTask):
         else:
             held_out, more = task.examples(valid, settings.columns)
             notes += more
-        return task, Prepared(train, held_out, notes)
+        return task, Prepared(train, held_out, [*notes, *task._said(held_out)])
+
+    @classmethod
+    def _of(cls, known: Mapping[str, Any], settings: Settings) -> "Translate":
+        own = {"bleu_tokenizer": settings.bleu_tokenizer, "select": settings.select}
+        return cls(settings.normalizer(), max_length=settings.max_length, spill=settings.spill, **own, **known)
+
+    def _said(self, held_out: Examples) -> list[str]:
+        """Return what has to be known of the figures on these examples before training."""
+        references = translate_report.references_of(held_out, translate_report.evenly_spaced(len(held_out), NUM_JUDGED))
+        found = scores.notes(references, self.bleu_tokenizer)
+        if self.select:
+            found.append(
+                f"The weights are picked by {scores.NAMES[self.select]} of greedy translations (beam 1) of "
+                f"{counted(len(references[0]), 'validation text')}."
+            )
+        return found
 
     @override
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
         pairs = Pairs(source, columns, self.normalizer)
         keep, notes = pairs.complete()
         examples, cut = self._examples(pairs, keep, with_texts=True)
+        for number, (name, texts) in enumerate(self.scoring.references.items(), start=2):
+            if len(texts) != len(keep) or source.num_bad_rows:
+                unread = f" (and {counted(source.num_bad_rows, 'unreadable row')})" if source.num_bad_rows else ""
+                raise InputError(
+                    f"--references {name}: expected one line for each row of {source.name}; got "
+                    f"{counted(len(texts), 'line')} for {counted(len(keep), 'row')}{unread}."
+                )
+            wanted = [texts[row] for row in np.flatnonzero(keep).tolist()]
+            column = self._as_bytes([self.normalizer.many(wanted)])
+            examples.columns[f"{translate_report.FURTHER}{number}_text"] = column
         return examples, notes + cut
 
-    def _examples(self, pairs: "Pairs", rows: np.ndarray, *, with_texts: bool) -> tuple[Examples, list[str]]:
+    @override
+    def with_scoring(self, scoring: Scoring) -> "Translate":
+        if scoring.bleu_tokenizer is not None:
+            scores.require_tokenizer(scoring.bleu_tokenizer)
+        task = dataclasses.replace(self, scoring=scoring, bleu_tokenizer=scoring.bleu_tokenizer or self.bleu_tokenizer)
+        task._as_asked()  # checks the numbers
+        return task
+
+    def _as_asked(self) -> AnswerOptions:
+        """Return how an evaluation translates: as `predict` does, unless it was told otherwise."""
+        given = {"beam": self.scoring.beam, "length_penalty": self.scoring.length_penalty}
+        return AnswerOptions(**{name: value for name, value in given.items() if value is not None})
+
+    def _examples(self, pairs: Pairs, rows: np.ndarray, *, with_texts: bool) -> tuple[Examples, list[str]]:
         """Return ids of both sides, and for validation the texts themselves, as bytes."""
         columns: dict[str, Ragged | np.ndarray] = {}
         num_long = 0
@@ -146,8 +195,7 @@ class Translate(AbstractWritingTask):
     @classmethod
     @override
     def load(cls, folder: Path, settings: Settings) -> "Translate":
-        known = cls.read_vocabulary(folder, settings)
-        return cls(settings.normalizer(), max_length=settings.max_length, spill=settings.spill, **known)
+        return cls._of(cls.read_vocabulary(folder, settings), settings)
 
     @override
     def shape(self) -> ModelShape:
@@ -166,10 +214,18 @@ class Translate(AbstractWritingTask):
 
     @override
     def verdict(self, metrics: Mapping[str, float], seen: Seen) -> str:
-        for name, words in (("bleu", "BLEU"), ("chrf", "chrF"), ("perplexity", "")):
-            if name in metrics:
-                return main_figure(metrics, name, seen, "texts", words)
-        raise AssertionError("a translator always has a perplexity")
+        measured = dataclasses.replace(seen, num_examples=seen.num_written or seen.num_examples)
+        for name in ("bleu", "chrf"):
+            # Where no run of four words can be found, chrF is what says something.
+            if name in metrics and (name == "chrf" or self._counts_runs(seen)):
+                return main_figure(metrics, name, measured, "texts", scores.NAMES[name])
+        return main_figure(metrics, "perplexity", seen, "texts")
+
+    def _counts_runs(self, seen: Seen) -> bool:
+        if seen.examples is None:
+            return True
+        rows = translate_report.evenly_spaced(len(seen.examples), 10 * NUM_JUDGED)
+        return scores.has_runs_of_four(translate_report.references_of(seen.examples, rows), self.bleu_tokenizer)
 
     @property
     @override
@@ -180,17 +236,51 @@ class Translate(AbstractWritingTask):
             "perplexity": ("lower", "exp(loss), without label smoothing."),
             "bleu": ("higher", "BLEU from 0 to 100: n-grams of up to four words shared with the references."),
             "chrf": ("higher", "chrF from 0 to 100: n-grams of up to six characters shared with the reference."),
+            "chrf_plus_plus": ("higher", "chrF++ from 0 to 100: chrF with n-grams of up to two words as well."),
+            "ter": (
+                "lower",
+                "TER: edits (moves of phrases, too) to the reference per 100 of its words.",
+            ),
             "exact_match": ("higher", "Fraction of translations that match the reference exactly."),
         }
 
+    @property
+    @override
+    def selects_by(self) -> tuple[str, str]:
+        return (self.select, "higher") if self.select else ("loss", "lower")
+
+    @property
+    @override
+    def num_judged(self) -> int:
+        return NUM_JUDGED if self.select else 0
+
+    @override
     def generated_metrics(
-        self, model: nn.Module, head: AbstractHead, examples: Examples, limit: int
-    ) -> tuple[dict[str, float], Samples]:
-        """Return BLEU, chrF and exact match of translations that take the most probable token each time."""
+        self, model: nn.Module, head: AbstractHead, examples: Examples, limit: int, *, quick: bool = False
+    ) -> Generated:
+        """Return sacreBLEU's figures of translations made as `predict` makes them.
+
+        `quick` leaves out those that take long, and takes the most probable token each time.
+        """
         indices = translate_report.evenly_spaced(len(examples), limit)
-        found = self.translations(model, head, examples, indices)
-        samples = translate_report.translation_samples(found, translate_report.texts_of(examples, "target", indices))
-        return samples.values, samples
+        options = GREEDY if quick else self._as_asked()
+        found = self.translations(
+            model, head, examples, indices, beam=options.beam, length_power=options.length_penalty
+        )
+        references = translate_report.references_of(examples, indices)
+        metrics = scores.QUICK if quick else tuple(scores.NAMES)
+        scored = scores.score(found, references, tokenizer=self.bleu_tokenizer, metrics=metrics)
+        notes = [] if quick else self._notes(options, len(indices), len(examples))
+        notes += scores.notes(references, self.bleu_tokenizer) if notes else []
+        return Generated(scored.values, scored.samples, len(indices), scored.signatures, notes)
+
+    def _notes(self, options: AnswerOptions, num: int, num_all: int) -> list[str]:
+        """Return how texts are translated for the figures, and what their references are."""
+        part = f" of {num_all:,} texts, evenly spread" if num < num_all else ""
+        told = [f"{NAMED} are of {counted(num, 'translation')}{part}, {_how(options)}."]
+        if steps := [step for step in self.normalizer.steps if step != "nfc"]:
+            told.append(f"The references are normalized as the training data were (--normalize {','.join(steps)}).")
+        return told
 
     def translations(
         self,
@@ -322,36 +412,18 @@ class Translate(AbstractWritingTask):
 
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return translations, the worst ones among them, and scores by length."""
-        valid = prepared.valid
-        return translate_report.sections(lambda rows: self.translations(model, head, valid, rows), valid, seed)
+        valid, options = prepared.valid, self._as_asked()
+
+        def translate(rows: np.ndarray) -> list[str]:
+            return self.translations(model, head, valid, rows, beam=options.beam, length_power=options.length_penalty)
+
+        return translate_report.sections(translate, valid, seed, how=_how(options), tokenizer=self.bleu_tokenizer)
 
     @override
     def describe(self, prepared: Prepared) -> str:
         return f"{prepared.num_train:,} pairs of texts with a joint vocabulary of {self.tokenizer.vocabulary_size:,}"
 
 
-@final
-class Pairs:
-    """Texts of the columns "source" and "target", normalized, read in step; a missing column is an InputError."""
-
-    def __init__(self, source: AbstractSource, columns: dict[str, Any], normalizer: Normalizer) -> None:
-        check_columns(source, (columns["source"], columns["target"]))
-        self.name = source.name
-        self.sources = TextColumn(source, columns["source"], normalizer)
-        self.targets = TextColumn(source, columns["target"], normalizer)
-
-    def complete(self) -> tuple[np.ndarray, list[str]]:
-        """Return True for the rows with a text on both sides (none is an InputError), and a note about the others."""
-        parts, missing = [np.zeros(0, dtype=bool)], []
-        num_missing = 0
-        for (lines, sources), (_, targets) in zip(self.sources.chunks(), self.targets.chunks(), strict=True):
-            present = [bool(source.strip() and target.strip()) for source, target in zip(sources, targets, strict=True)]
-            parts.append(np.array(present, dtype=bool))
-            num_missing += present.count(False)
-            missing += [line for line, there in zip(lines, present, strict=True) if not there][: 3 - len(missing)]
-        keep = np.concatenate(parts)
-        if not keep.any():
-            raise InputError(f"{self.name}: expected pairs of texts, got none in which neither is empty.")
-        where = ", ".join(str(line) for line in missing) + (", ..." if num_missing > 3 else "")
-        note = f"{self.name}: {num_missing:,} pairs without a source or a target were left out (line {where})."
-        return keep, [note] if num_missing else []
+def _how(options: AnswerOptions) -> str:
+    """Return how texts are translated, in a few words."""
+    return f"beam {options.beam}, length penalty {options.length_penalty:g}" if options.beam > 1 else "beam 1, greedy"

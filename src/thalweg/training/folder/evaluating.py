@@ -4,7 +4,8 @@ import dataclasses
 import datetime as dt
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -23,9 +24,10 @@ from thalweg.heads.base import AbstractHead
 from thalweg.report.page import Report
 from thalweg.tasks.base import AbstractTask, Prepared
 from thalweg.tasks.verdict import Seen
+from thalweg.tasks.written import Scoring
 from thalweg.training.folder.columns import Found, find_columns
 from thalweg.training.steps.evaluate import Evaluation, evaluate
-from thalweg.training.steps.held_out import IN_BRACKETS, interval_notes
+from thalweg.training.steps.held_out import IN_BRACKETS, interval_notes, written_notes
 from thalweg.version import __version__
 
 _OF_TRAINING: Final = re.compile(r"\b[Vv]alidation ")  # sections of a task speak of validation texts
@@ -50,6 +52,30 @@ def open_for(
     roles = [role for role in known.roles if role in task.inputs or role not in known.optional]
     found = find_columns(task.name, trained, source, named, roles)
     return read_as(source, known, Choice.of_plain(task.name, found.columns), skip_bad_rows=skip_bad_rows), found
+
+
+def scoring_of(
+    beam: int | None, length_penalty: float | None, bleu_tokenizer: str | None, references: Sequence[str | Path]
+) -> Scoring:
+    """Return how translations are made and measured, with the further references read from their files.
+
+    An InputError tells of a tokenizer that there is not, and of a file that cannot be read.
+    """
+    if bleu_tokenizer is not None:
+        names.check(names.BLEU_TOKENIZERS, bleu_tokenizer, "tokenizer of BLEU")
+    if isinstance(references, str | Path):
+        references = [references]
+    return Scoring(beam, length_penalty, bleu_tokenizer, {str(place): _lines(Path(place)) for place in references})
+
+
+def _lines(place: Path) -> list[str]:
+    """Return the lines of a text file."""
+    try:
+        text = place.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        what = "no UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror or error
+        raise InputError(f"--references {place} cannot be read ({what}); give a text file with a line a row.") from None
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
 
 def evaluate_rows(
@@ -96,7 +122,8 @@ def report_on(
     values = {"loss": found.loss, **found.metrics}
     told = {"loss": ("lower", "Loss per target."), **task.explanations}
     shown = [metric for metric in values if metric in told and " " not in metric and math.isfinite(values[metric])]
-    verdict = task.verdict(values, Seen(len(examples), found.intervals, found.baselines, examples))
+    seen = Seen(len(examples), found.intervals, found.baselines, examples, found.written.num_examples)
+    verdict = task.verdict(values, seen)
     return Report(
         name=name,
         task=task.name,
@@ -115,7 +142,11 @@ def report_on(
             }
             for metric in shown
         ],
-        notes=[*(note.removeprefix(IN_BRACKETS) for note in interval_notes(found)), *found.notes],
+        notes=[
+            *(note.removeprefix(IN_BRACKETS) for note in interval_notes(found)),
+            *written_notes(found),
+            *found.notes,
+        ],
         sections=[
             *figure_tables(found),
             *(

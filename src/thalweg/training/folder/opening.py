@@ -103,6 +103,8 @@ def settings_of(
         normalize_vectors=data.normalize_vectors,
         class_weights=recipe.training.class_weights,
         threshold=recipe.training.threshold,
+        bleu_tokenizer=recipe.training.bleu_tokenizer,
+        select=recipe.training.select if recipe.training.select in names.WRITTEN_METRICS else "",
         spill=spill,
         start=start,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
@@ -227,25 +227,38 @@ class Run(AbstractFolder):
         *,
         skip_bad_rows: bool = False,
         threshold: float | None = None,
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        bleu_tokenizer: str | None = None,
+        references: Sequence[str | Path] = (),
         report: str | Path | None = None,
         **named: Any,
     ) -> Evaluation:
         """Measure loss and metrics, with their intervals, on a file (or data in memory, see `train`) with its columns.
 
-        `threshold` is the probability from which a label is given, in place of the run's own; `report` the HTML file
-        that a page about these data is written to; `named` are options that say how the file is read (`text_column`,
-        `label_column`, `other_column`, `columns`, `time_column`, `id_column`, `kind`, `header`, `decimal`).
+        Args:
+            data: the file, or the data.
+            skip_bad_rows: leave out rows with values that the task cannot use, and any number of unreadable ones.
+            threshold: the probability from which a label is given, in place of the run's own.
+            beam: of translations, 4 unless given (as in `predict`).
+            length_penalty: of translations, 1.0 unless given.
+            bleu_tokenizer: of BLEU, that of the training unless given (see `thalweg.names.BLEU_TOKENIZERS`).
+            references: files with further references of translations: a line for each row of the data.
+            report: the HTML file that a page about these data is written to.
+            **named: options that say how the file is read (`text_column`, `label_column`, `other_column`, `columns`,
+                `time_column`, `id_column`, `kind`, `header`, `decimal`).
 
         Raises:
-            InputError: if the file cannot be read, lacks a column, or holds labels that training has not seen.
+            InputError: if a file cannot be read, lacks a column, or holds labels that training has not seen.
         """
         from thalweg.report.page import write_report
-        from thalweg.training.folder.evaluating import evaluate_rows, open_for, report_on
+        from thalweg.training.folder.evaluating import evaluate_rows, open_for, report_on, scoring_of
         from thalweg.training.steps.device import choose_device, choose_precision
 
         check_reading("evaluate", named)
         task, model, head = self._load()
         task = task if threshold is None else task.with_threshold(threshold)
+        task = task.with_scoring(scoring_of(beam, length_penalty, bleu_tokenizer, references))
         _, autocast = choose_precision(self.recipe.run.precision, choose_device("cpu"))
         own = vars(self.recipe.data)
         source, columns = open_for(task, self.data["columns"], data, named, own, skip_bad_rows=skip_bad_rows)

@@ -84,3 +84,8 @@ def select(given: Values) -> str:
 def no_solver(values: Values) -> str:
     """Why an option of the solver has no effect."""
     return "" if values["optimizer"] in names.SOLVERS else f"on --optimizer {values['optimizer']}"
+
+
+def no_selection(values: Values) -> str:
+    """Why a selection has no effect; one by written texts needs no solver."""
+    return "" if values["select"] in names.WRITTEN_METRICS else no_solver(values)

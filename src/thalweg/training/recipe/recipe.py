@@ -152,7 +152,7 @@ def _was_off(option: Option) -> bool:
     off = {"data": ("", (), "auto"), "training": ("", "none", ())}.get(option.section)
     if off is None:
         return option.name == "start_from"
-    if option.name == "distill_weight":  # which nothing reads without `distill`
+    if option.name in ("distill_weight", "bleu_tokenizer"):  # nothing reads it without `distill`; it was this one
         return True
     return option.default is False or option.default in off  # 0 is no sign: it is a seed, or as many lags as fit
 

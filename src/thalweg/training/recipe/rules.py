@@ -42,7 +42,10 @@ def check(recipe: Recipe) -> None:
         if option.range is not None and not option.range.holds(value):
             raise InputError(f"{option.flag} {option.range.says}; got {shown(value)}.")
     names.model_spec(recipe.run.task, recipe.model.model, freeze=recipe.model.freeze)
-    for wrong in (_tables, _sizes, _outputs, _solvers, _averages, _networks, _pretrained, _taught, _shards, _compiled):
+    for wrong in (
+        *(_tables, _sizes, _outputs, _solvers, _selection, _averages, _networks, _pretrained, _taught, _shards),
+        _compiled,
+    ):
         for sentence in wrong(recipe):
             raise InputError(sentence)
 
@@ -170,6 +173,14 @@ def _solvers(recipe: Recipe) -> Iterator[str]:
         yield f"--optimizer {solver} needs an --l2 above zero, and has its own line search."
     if recipe.run.precision == "bfloat16":
         yield f"--optimizer {solver} needs --precision float64 or float32; got bfloat16."
+
+
+def _selection(recipe: Recipe) -> Iterator[str]:
+    """What written texts cannot pick."""
+    select, task = recipe.training.select, recipe.run.task
+    if select in names.WRITTEN_METRICS and "translates" not in names.task_spec(task).traits:
+        able = [name for name in names.TASKS if "translates" in names.task_spec(name).traits]
+        yield f"--select {select} is for --task {' or '.join(able)}, whose answers are texts; got '{task}'."
 
 
 def _averages(recipe: Recipe) -> Iterator[str]:

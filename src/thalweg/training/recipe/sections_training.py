@@ -218,6 +218,10 @@ class TrainingSection:
         "several labels a text, and the most probable label where only one fits", "", trait="labels", compared="equal",
         may_be_number=True,
     )]
+    bleu_tokenizer: Annotated[str, Option(
+        f"Tokenizer of BLEU, by sacreBLEU's names: {listed(names.BLEU_TOKENIZERS)}", "13a",
+        choices=names.BLEU_TOKENIZERS, what="tokenizer of BLEU", trait="translates", compared="fixed", resumed=True,
+    )]
     batch_size: Annotated[int, Option(
         'Examples per micro-batch; "full" (0) is all data in one batch', 64, FROM_ZERO, full_batch=0,
         solver_needs=0, wants="method", parse=batch_size,
@@ -244,13 +248,14 @@ class TrainingSection:
         compared="budget", resumed=True, ends=Status.STOPPED_EARLY,
     )]
     select: Annotated[str, Option(
-        "What validation chooses before a training to a proved optimum: the penalty --l2, the model too, or nothing",
-        "none", choices=("model", "penalty", "none"), what="selection", proved_given=defaults.select,
-        idle=defaults.no_solver, compared="budget",
+        "What validation chooses before a training to a proved optimum: the penalty --l2, the model too, or none of "
+        "them; or, of --task translate, what picks the best weights in place of the loss: bleu or chrf",
+        "none", choices=("model", "penalty", *names.WRITTEN_METRICS, "none"), what="selection",
+        proved_given=defaults.select, idle=defaults.no_selection, compared="budget",
     )]
     refit: Annotated[bool, Option(
         "Train such a model on the validation examples too, once they have chosen and measured", False,
-        follows=lambda values: values["select"] != "none", idle=defaults.no_solver, compared="budget",
+        follows=lambda values: values["select"] in ("model", "penalty"), idle=defaults.no_solver, compared="budget",
     )]
     certify: Annotated[float, Option(
         "Stop when the loss is provably within this fraction of the global optimum; 0 is off", 0.0, AMOUNT,

@@ -24,7 +24,7 @@ from thalweg.training.session.loop import train
 from thalweg.training.session.selection import sentences
 from thalweg.training.session.session import Session
 from thalweg.training.steps.evaluate import Evaluation
-from thalweg.training.steps.held_out import chosen_from, interval_notes, to_json
+from thalweg.training.steps.held_out import chosen_from, interval_notes, to_json, written_notes
 from thalweg.training.trackers.tracking import tracking
 
 MAX_GENERATED = 2000  # validation examples that are written out for BLEU and the like; `evaluate` takes all of a file
@@ -130,7 +130,8 @@ def _sentence(session: Session, status: Status) -> str:
 
 def verdict(session: Session, found: Evaluation, certificate: Mapping[str, Any] | None) -> str:
     """Return the run's result in a sentence: the task's figures, and whether the training loss is certified."""
-    seen = Seen(found.num_examples, found.intervals, found.baselines, session.prepared.valid)
+    num_written = found.written.num_examples
+    seen = Seen(found.num_examples, found.intervals, found.baselines, session.prepared.valid, num_written)
     said = session.task.verdict({"loss": found.loss, **found.metrics}, seen)
     return f"{said[:1].upper()}{said[1:]}{'' if certificate is None else '; ' + certificate['short']}."
 
@@ -144,12 +145,13 @@ def held_out_figures(session: Session, certificate: Mapping[str, Any] | None) ->
         return {"interval_notes": [nothing]}
     evaluation = session.evaluate(generated=min(len(session.prepared.valid), MAX_GENERATED), intervals=True)
     compared = chosen_from(session.run.history, keeps_last=bool(session.run.recipe.training.certify))
+    notes = [*interval_notes(evaluation, "validation example", compared), *written_notes(evaluation)]
     return {
         "loss": evaluation.loss,
         "metrics": evaluation.metrics,
         **to_json(evaluation),
         "verdict": verdict(session, evaluation, certificate),
-        "interval_notes": [*interval_notes(evaluation, "validation example", compared), *_beside(session, evaluation)],
+        "interval_notes": [*notes, *_beside(session, evaluation)],
     }
 
 

@@ -256,7 +256,7 @@ def _with_splits(options: Options) -> tuple[Options, list[str]]:
 def on_top(recipe: Options, given: Options) -> Options:
     """Return the options of a recipe with those given on top; what is given is not chosen by validation any more."""
     joined = recipe.with_(given)
-    if "select" in given or not {"l2", "model"} & set(given):
+    if "select" in given or not {"l2", "model"} & set(given) or joined.get("select") in names.WRITTEN_METRICS:
         return joined
     return joined.with_(select=None, refit=given.get("refit"))
 

@@ -244,9 +244,9 @@ class Session:
         with sharded.whole(self.model):
             distributed.by_first(lambda: calibrate(self.model, self.head, self.whole(0)[0], autocast=self.autocast))
             distributed.send_first(self.head.buffers())
-            return self.evaluate()
+            return self.evaluate(self.task.num_judged, quick=True)
 
-    def evaluate(self, generated: int = 0, *, intervals: bool = False) -> Evaluation:
+    def evaluate(self, generated: int = 0, *, quick: bool = False, intervals: bool = False) -> Evaluation:
         """Evaluate the present weights as they are; metrics of generated text on that many examples."""
         return evaluate(
             self.task,
@@ -257,6 +257,7 @@ class Session:
             device=self.device,
             autocast=self.autocast,
             generated=generated,
+            quick=quick,
             intervals=intervals,
         )
 

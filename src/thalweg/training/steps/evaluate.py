@@ -18,6 +18,7 @@ from thalweg.data.files.base import BadRow
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AbstractTask
+from thalweg.tasks.written import NOTHING, Generated
 from thalweg.training.steps.feed import parts_in_order
 
 MAX_TARGETS = 512  # one number is fitted: some hundred targets determine it to about a hundredth
@@ -43,6 +44,7 @@ class Evaluation:
         num_left_out: how many of them were left out.
         left_out: the first of them that could not be read or used, with their lines.
         notes: sentences about what was read.
+        written: of metrics of texts that were written for them: how, on how many, and how they were computed.
     """
 
     loss: float
@@ -57,6 +59,7 @@ class Evaluation:
     num_left_out: int = 0
     left_out: Sequence[BadRow] = ()
     notes: Sequence[str] = ()
+    written: Generated = NOTHING
 
     def value(self, name: str) -> float:
         """Return a metric, or the loss under the name "loss"; NaN where the loss is not finite.
@@ -76,6 +79,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     autocast: torch.dtype | None = None,
     generated: int = 0,
+    quick: bool = False,
     intervals: bool = False,
 ) -> Evaluation:
     """Measure loss and metrics on examples, in evaluation mode (the mode is restored).
@@ -93,6 +97,7 @@ def evaluate(
         device: where the model is.
         autocast: type of the forward pass.
         generated: metrics that need generated text are measured on so many examples; 0 leaves them out.
+        quick: whether only those of them are that take little time, as during training.
         intervals: whether to give each figure an interval (some hundredths of a second).
     """
     meter = task.meter()
@@ -116,12 +121,13 @@ def evaluate(
             meter.join(share.everyones)
             total, count = distributed.sum_over_ranks([torch.stack([total, count])])[0]
         metrics = meter.compute()
+        written = NOTHING
         if generated and torch.isfinite(total):
-            more, samples = task.generated_metrics(model, head, examples, generated)
-            metrics |= more
-            kept.append(samples)
+            written = task.generated_metrics(model, head, examples, generated, quick=quick)
+            metrics |= written.metrics
+            kept.append(written.samples)
     details = meter.details() if intervals else {}
-    found = Evaluation(float(total / count), metrics, len(examples), details=details)
+    found = Evaluation(float(total / count), metrics, len(examples), details=details, written=written)
     if not intervals or not math.isfinite(found.loss):
         return found
     kept = [meter.samples(), *kept]

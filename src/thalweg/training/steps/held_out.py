@@ -41,7 +41,20 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "intervals": {name: list(pair) for name, pair in evaluation.intervals.items()},
         "num_examples": evaluation.num_examples,
         "baselines": dict(evaluation.baselines),
+        **_measured(evaluation),
     }
+
+
+def _measured(evaluation: Evaluation) -> dict[str, Any]:
+    written = evaluation.written
+    if not written.notes and not written.signatures:
+        return {}
+    return {"measured": list(written.notes), "signatures": dict(written.signatures)}
+
+
+def written_notes(evaluation: Evaluation) -> list[str]:
+    """Return how texts were written and measured, where any were: sentences, then the signatures of the metrics."""
+    return [*evaluation.written.notes, *evaluation.written.signatures.values()]
 
 
 def interval_notes(evaluation: Evaluation, examples: str = "example", chosen_from: int = 0) -> list[str]:
