@@ -156,7 +156,6 @@ TESTED_IN = {
     "training/certified/by_example_words.py": "training/certified/test_by_example.py",
     "training/certified/risk.py": "training/certified/test_new_texts.py",
     "training/folder/again.py": "training/certified/test_new_texts.py",
-    "training/folder/evaluating.py": "cli/test_answers.py",
     "training/folder/report.py": "training/session/test_six_tasks.py",
     "training/recipe/rules.py": "training/recipe/test_complete.py",
     "training/integrity/checkpoint_names.py": "training/folder/test_checkpoint.py",

@@ -61,7 +61,7 @@ def make_report(
     notes += summary.get("selection", {}).get("sentences", [])
     if (line := damaged_line(run.folder / HISTORY)) is not None:
         notes.append(f"Line {line:,} of {HISTORY} is damaged, so it and what comes after it are not shown.")
-    notes += rejections(summary)
+    notes = list(dict.fromkeys([*notes, *rejections(summary)]))  # some are told before the training and after it
     seconds = summary["seconds"]
     return Report(
         name=run.folder.name,
