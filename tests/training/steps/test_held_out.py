@@ -16,7 +16,7 @@ from thalweg.tasks.tag.task import TagMeter
 from thalweg.tasks.translate.scores import score
 from thalweg.tasks.writing.token_sums import TokenMeter, perplexity
 from thalweg.training.steps.evaluate import Evaluation, loss_by_example
-from thalweg.training.steps.held_out import brackets, chosen_from, interval_notes, to_json
+from thalweg.training.steps.held_out import brackets, chosen_from, interval_notes, part_seen, to_json
 
 ROWS = np.array([0, 0, 3, 1, 5, 5, 5, 2])  # a draw of 8 of the 8 rows
 WEIGHTS = np.bincount(ROWS, minlength=8)[None].astype(float)
@@ -124,3 +124,12 @@ def test_words():
     history = [{"event": "step"}, {"event": "evaluation"}, {"event": "evaluation"}]
     assert chosen_from(history, keeps_last=False) == 2
     assert chosen_from(history, keeps_last=True) == 0
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"),
+    [(0.004, "saw 0.4 % of"), (0.4, "saw 40 % of"), (0.9999, "saw 99 % of"), (1.0, None), (8.0, None)],
+)
+def test_a_part_of_the_data_is_said_to_be_one(epochs, expected):
+    notes = part_seen(epochs, "training examples")
+    assert [expected in note for note in notes] == [True] * (expected is not None)

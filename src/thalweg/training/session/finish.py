@@ -24,7 +24,7 @@ from thalweg.training.session.loop import train
 from thalweg.training.session.selection import sentences
 from thalweg.training.session.session import Session
 from thalweg.training.steps.evaluate import Evaluation
-from thalweg.training.steps.held_out import chosen_from, interval_notes, to_json, written_notes
+from thalweg.training.steps.held_out import chosen_from, interval_notes, part_seen, to_json, written_notes
 from thalweg.training.trackers.tracking import tracking
 
 MAX_GENERATED = 2000  # validation examples that are written out for BLEU and the like; `evaluate` takes all of a file
@@ -103,6 +103,9 @@ def _finished(session: Session, status: Status) -> dict[str, Any]:
         summary["selection"] = {**chosen, "sentences": sentences(chosen, *sizes, refitted=session.refits)}
         session.put_measured()
     summary |= held_out_figures(session, summary.get("certificate"))
+    if not session.feed.is_fixed and not session.fast:
+        of = session.task.about()["examples"]
+        summary["interval_notes"] += part_seen(session.feed.epoch_of(session.place.step), of)
     if figures := session.head.figures():
         summary["head"] = figures
     settled, changed = session.task.settle(session.model, session.head, session.prepared)

@@ -85,6 +85,25 @@ def interval_notes(evaluation: Evaluation, examples: str = "example", chosen_fro
     return notes
 
 
+def part_seen(epochs: float, examples: str) -> list[str]:
+    """Return the sentence on a training that has not come to the end of its data once; none where it has.
+
+    Args:
+        epochs: passes over the training data, 0 or more.
+        examples: what these are, in the plural: "training tokens".
+
+    Example:
+        >>> part_seen(0.4, "training tokens")[0]
+        'Less than one epoch: training saw 40 % of the training tokens, each once.'
+        >>> part_seen(1.0, "training tokens")
+        []
+    """
+    if epochs >= 1.0:
+        return []
+    percent = min(99.0, float(f"{100 * epochs:.2g}"))
+    return [f"Less than one epoch: training saw {percent:g} % of the {examples}, each once."]
+
+
 def chosen_from(history: Sequence[Mapping[str, Any]], *, keeps_last: bool) -> int:
     """Return how many evaluations on the validation examples the kept weights were chosen from.
 
