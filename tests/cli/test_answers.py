@@ -338,6 +338,19 @@ def test_people_see_where_an_answer_is_missing(predict):
     assert (code, out.splitlines()[1]) == (0, "(no answer: line 3: expected 2 columns, got 3)")
 
 
+def test_people_see_which_texts_were_truncated(predict):
+    text = "ab " * 200
+    _, out, err = predict("translate", text, "a", text, "--beam", 1, json_lines=False)
+    assert "2 of 3 inputs were truncated to 64 tokens (input 1, 3)." in err
+    assert len(out.splitlines()) == 3
+    rows = "source,target\na,b\n" + f"{text},b\n" * 5
+    _, _, err = predict("translate", "--beam", 1, file=("n.csv", rows), json_lines=False)
+    assert "n.csv: 5 of 6 inputs were truncated to 64 tokens (line 3, 4, 5, ...)." in err
+    _, answers, err = predict("translate", text, "--beam", 1)
+    assert answers[0]["note"] == "truncated to 64 tokens"
+    assert "truncated" not in err
+
+
 def test_answers_come_while_standard_input_is_open(runs):
     command = [sys.executable, "-m", "thalweg", "predict", str(runs["classify"]), "--json"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:

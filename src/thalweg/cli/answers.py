@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from thalweg.online.learn import OnlineModel
     from thalweg.training.steps.evaluate import Evaluation
 
-LINE = "line"
+LINE, NOTE = "line", "note"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 LONGEST_NAME = 60  # of a class
 MAX_CLASSES = 30  # with figures on the terminal
@@ -166,6 +166,7 @@ def _show(
     table = None
     num, failed = 0, []
     num_failed = 0
+    noted = _Noted()
     for batch in batches(questions):
         if shape.form == "csv" and table is None:
             numbered = (LINE,) if any(question.line is not None for question in batch) else ()
@@ -185,12 +186,15 @@ def _show(
             elif shape.form == "json":
                 print_json(finite({**row, **answer}))
             else:
+                noted.add(answer.get(NOTE), question.line, num)
                 lines = (
                     answerer.lines(answer) if is_answer(answer) else [f"(no answer: {question.where}{answer[ERROR]})"]
                 )
                 beside = "".join(f"{value}\t" for value in row.values()) if kept else ""
                 print_answers([f"{beside}{lines[0]}", *lines[1:]])
     for remark in source.remarks if source is not None else ():
+        say(remark)
+    for remark in noted.remarks(num, source):
         say(remark)
     if not num_failed:
         return 0
@@ -203,6 +207,29 @@ def _show(
         raise InputError(f"{name}none of the {counted(num, noun)} could be answered ({listed}).")
     say(f"{name}{num_failed:,} of {counted(num, noun)} could not be answered ({listed}){instead}.")
     return 0
+
+
+@final
+class _Noted:
+    """Which answers have a note, for people, who see the answers alone."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, list[str]]] = {}
+
+    def add(self, note: str | None, line: int | None, number: int) -> None:
+        """Take the note of an answer to a line of a file, or to the input of this number."""
+        if note:
+            count, places = self._found.get(note, (0, []))
+            places += [str(number if line is None else line)] if count < MAX_TOLD else []
+            self._found[note] = (count + 1, places)
+
+    def remarks(self, total: int, source: AbstractSource | None) -> Iterator[str]:
+        """Yield a sentence for each note, with how many answers have it, and where the first of them are."""
+        name, what = ("", "input") if source is None else (f"{source.name}: ", "line")
+        for note, (count, places) in self._found.items():
+            where = ", ".join(places) + (", ..." if count > len(places) else "")
+            verb = "was" if count == 1 else "were"
+            yield f"{name}{count:,} of {counted(total, 'input')} {verb} {note} ({what} {where})."
 
 
 def _kept(source: AbstractSource | None, keep: Sequence[str], own: Iterable[str]) -> dict[str, int]:

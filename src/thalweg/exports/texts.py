@@ -39,7 +39,7 @@ from thalweg.tasks.language.task import Language
 from thalweg.tasks.reading.text_reader import TextReader
 from thalweg.tasks.score.task import Score
 from thalweg.tasks.tag.task import Tag
-from thalweg.tasks.translate.task import Translate
+from thalweg.tasks.translate.task import SOURCE_TOKENIZER, Translate
 
 SIZES: Final = (12, 0, 1, 5, 30)  # words of the texts that are tried
 _TOKENS = Port("tokens", "int64", (BATCH, LENGTH), "Ids of the tokens; 0 is padding, on the right.")
@@ -177,6 +177,10 @@ def of_translate(task: Translate, model: nn.Module, head: AbstractHead) -> Graph
     ):
         begun = np.concatenate([np.full((len(target), 1), BOS), target], 1)[:, : target.shape[1]]
         feeds.append({"tokens": source, "mask": np.ones_like(source, dtype=bool), "decoder_tokens": begun})
+    files, own = {"tokenizer.json": task.tokenizer.to_bytes()}, []
+    if task.source_tokenizer is not None:
+        files[SOURCE_TOKENIZER] = task.source_tokenizer.to_bytes()
+        own = [f"Those of the source come from {SOURCE_TOKENIZER} instead."]
     return Graph(
         Translating(_copy(model), _copy(head), Probabilities(several=False)),
         (
@@ -190,8 +194,8 @@ def of_translate(task: Translate, model: nn.Module, head: AbstractHead) -> Graph
         ),
         _computed(model, head, feeds),
         {"begin": BOS, "end": EOS, "max_length": most},
-        (*_token_reading(task.normalizer.steps), f"The source ends with the token {EOS}."),
-        {"tokenizer.json": task.tokenizer.to_bytes()},
+        (*_token_reading(task.normalizer.steps), *own, f"The source ends with the token {EOS}."),
+        files,
         {LENGTH: most, "written": most},
     )  # fmt: skip
 

@@ -43,6 +43,9 @@ class Settings:
         normalize_vectors: how they are normalized.
         bleu_tokenizer: of BLEU (see `thalweg.tasks.translate.scores.score`).
         select: the metric of written texts that picks the best weights; "": none.
+        long: what becomes of training pairs that are longer than `max_length`: "drop" or "cut".
+        max_ratio: how many times as many tokens one side of a training pair may have as the other; 0: any number.
+        vocabularies: whether source and target have one vocabulary, "joint", or each its own, "separate".
         tell: takes sentences about how far the reading is, where it takes long.
     """
 
@@ -70,6 +73,9 @@ class Settings:
     normalize_vectors: str = "length"
     bleu_tokenizer: str = "13a"
     select: str = ""
+    long: str = "drop"
+    max_ratio: float = 0.0
+    vocabularies: str = "joint"
     tell: Callable[[str], None] | None = None
 
     def normalizer(self) -> Normalizer:

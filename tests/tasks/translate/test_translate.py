@@ -177,7 +177,7 @@ def test_training_batches_hold_texts_of_like_length():
 def test_long_texts_are_cut_counted_and_have_no_end():
     rows = [("abcdefghij", "xy"), ("ab", "x" * 30), ("c", "y"), ("d", "z" * 9)] * 5
     task, prepared = Translate.prepare(
-        Pairs([(f"{n}{a}", b) for n, (a, b) in enumerate(rows)]), None, settings(max_length=10, share=0.1)
+        Pairs([(f"{n}{a}", b) for n, (a, b) in enumerate(rows)]), None, settings(max_length=10, share=0.1, long="cut")
     )
     batch = everything(task, prepared.train)
     assert batch.inputs["tokens"].shape[1] == batch.targets.shape[1] == 10
@@ -193,6 +193,51 @@ def test_long_texts_are_cut_counted_and_have_no_end():
     answers = task.predict(model, head, ["abcdefghijkl", "ab"], AnswerOptions(beam=1))
     assert answers[0]["note"] == "truncated to 10 tokens"
     assert "note" not in answers[1]
+
+
+def scripts(num=40):
+    """Made-up pairs in two scripts: digits and letters."""
+    return [(" ".join(f"{n * 7 + k}" for k in range(3)), "abcdefghij"[n % 10] + " " + "klm"[n % 3]) for n in range(num)]
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "word"])
+def test_source_and_target_may_have_vocabularies_of_their_own(tmp_path, tokenizer):
+    chosen = settings(tokenizer, vocabularies="separate")
+    task, prepared = Translate.prepare(Pairs(scripts()), None, chosen)
+    source, target = task.source_vocabulary, task.tokenizer
+    assert (source.id_of("7"), target.id_of("7")) == (source.id_of("7"), None)
+    assert source.id_of("7") is not None
+    assert source.id_of("a") is None
+    shape = task.shape()
+    assert (shape.vocabulary_size, shape.target_vocabulary_size) == (source.vocabulary_size, target.vocabulary_size)
+    assert f"vocabularies of {source.vocabulary_size} and {target.vocabulary_size}" in task.describe(prepared)
+    batch = everything(task, prepared.train)
+    assert int(batch.inputs["tokens"].max()) < source.vocabulary_size
+    assert int(batch.targets.max()) < target.vocabulary_size
+    put_files(tmp_path, task.files())
+    loaded = Translate.load(tmp_path, chosen)
+    model, head = networks(task, tie=True)
+    assert head.output.weight is model.embedding.weight
+    assert model.embedding.num_embeddings == target.vocabulary_size
+    assert model.source_embedding.num_embeddings == source.vocabulary_size
+    first, second = (one.predict(model, head, ["1 2 3", "77 8 9"], AnswerOptions(beam=2)) for one in (task, loaded))
+    assert first == second
+    (tmp_path / "source_tokenizer.json").unlink()
+    with pytest.raises(InputError, match=r"source_tokenizer.json"):
+        Translate.load(tmp_path, chosen)
+
+
+def test_both_vocabularies_grow_from_those_of_a_run():
+    chosen = settings("word", vocabularies="separate")
+    old, _ = Translate.prepare(Pairs(scripts(20)), None, chosen)
+    more = settings("word", vocabularies="separate", start=old)
+    new, _ = Translate.prepare(Pairs([(f"{a} new", f"{b} neu") for a, b in scripts(40)]), None, more)
+    for before, after in ((old.tokenizer, new.tokenizer), (old.source_tokenizer, new.source_tokenizer)):
+        assert after.entries[: len(before.entries)] == before.entries
+        assert after.vocabulary_size > before.vocabulary_size
+    (target, source) = new.growth(old)
+    assert (target.new, source.new) == (new.tokenizer.vocabulary_size, new.source_tokenizer.vocabulary_size)
+    assert (target.what, source.what) == ("word", "source word")
 
 
 def test_incomplete_pairs_are_left_out_and_told():

@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 
 NAMES: Final[Mapping[str, str]] = {"bleu": "BLEU", "chrf": "chrF", "chrf_plus_plus": "chrF++", "ter": "TER"}
 """The metrics by their keys, as people write them."""
+EXPLANATIONS: Final[dict[str, tuple[str, str]]] = {
+    "loss": ("lower", "Nats per token of the true translation, label smoothing included."),
+    "token_accuracy": ("higher", "Token accuracy (teacher forcing)."),
+    "perplexity": ("lower", "exp(loss), without label smoothing."),
+    "bleu": ("higher", "BLEU from 0 to 100: n-grams of up to four words shared with the references."),
+    "chrf": ("higher", "chrF from 0 to 100: n-grams of up to six characters shared with the reference."),
+    "chrf_plus_plus": ("higher", "chrF++ from 0 to 100: chrF with n-grams of up to two words as well."),
+    "ter": ("lower", "TER: edits (moves of phrases, too) to the reference per 100 of its words."),
+    "exact_match": ("higher", "Fraction of translations that match the reference exactly."),
+}
+"""The metrics of a translator: which end is better, and what each is."""
 QUICK: Final = ("bleu", "chrf")  # those that take little time
 MIN_WORDS: Final = 4  # BLEU counts runs of up to so many
 MIN_UNSPACED: Final = 0.2  # of the characters; above it a text is taken to be written without spaces

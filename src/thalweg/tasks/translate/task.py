@@ -14,19 +14,22 @@ from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.collate import pad
 from thalweg.data.arrays.equal import Prefixes, View, same_rows
-from thalweg.data.arrays.ragged import Ragged, RaggedBuilder
+from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.arrays.split import validation_rows
 from thalweg.data.files.base import AbstractSource
+from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError, counted
 from thalweg.heads.base import AbstractHead
 from thalweg.models.shape import ModelShape
 from thalweg.tasks.answering import answering
-from thalweg.tasks.base import AbstractMeter, AnswerOptions, Prepared, Settings
+from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, Prepared, Settings
+from thalweg.tasks.growing import Growth, grown
 from thalweg.tasks.questions import flat, text_problem
+from thalweg.tasks.reading.text_column import TextColumn
 from thalweg.tasks.translate import report as translate_report
 from thalweg.tasks.translate import scores
-from thalweg.tasks.translate.pairs import Pairs
+from thalweg.tasks.translate.pairs import Pairs, Reading, as_bytes, tokens_of
 from thalweg.tasks.verdict import Seen, main_figure
 from thalweg.tasks.writing.base import AbstractWritingTask
 from thalweg.tasks.writing.generate import beam_search, greedy
@@ -34,6 +37,7 @@ from thalweg.tasks.writing.token_sums import TokenMeter, perplexity
 from thalweg.tasks.writing.unknown import UnknownWords
 from thalweg.tasks.written import AS_PREDICTED, Generated, Scoring
 
+SOURCE_TOKENIZER = "source_tokenizer.json"
 DECODED_TOGETHER = 128  # texts, times the width of the beam
 NUM_JUDGED = 200  # validation texts that each evaluation during training translates, where these pick the weights
 GREEDY = AnswerOptions(beam=1)
@@ -45,15 +49,19 @@ NAMED = f"{', '.join(scores.NAMES.values())} and exact match"
 class Translate(AbstractWritingTask):
     """A source text in, a target text out.
 
-    Source and target share one vocabulary, which suits languages that have names, numbers and word stems in common.
+    Source and target share one vocabulary, which suits languages that have names, numbers and word stems in common, or
+    each has its own, which suits languages of different scripts.
     Subwords ("bpe") are joined only where they meet at least 20 times, so that small data get a small vocabulary. Each
     text ends in the id `<eos>`, unless it was cut; the decoder begins with `<bos>`.
 
     Args:
         normalizer: steps before tokenizing, for both sides.
-        tokenizer: text -> ids, for both sides.
+        tokenizer: text -> ids, of the targets, and of the sources where they have none of their own.
         max_length: longest text in tokens, its end included.
         spill: where arrays of ids go that are too large for memory.
+        source_tokenizer: that of the sources; None: there is one for both.
+        long: what becomes of longer training pairs: "drop" or "cut" (see `thalweg.tasks.translate.pairs.Reading`).
+        max_ratio: how many times as many tokens one side of a training pair may have as the other; 0: any number.
         bleu_tokenizer: see `thalweg.tasks.translate.scores.score`.
         select: the metric of written texts that picks the best weights, "bleu" or "chrf"; "": the loss does.
         scoring: how an evaluation writes and measures texts.
@@ -63,6 +71,11 @@ class Translate(AbstractWritingTask):
     inputs: ClassVar[tuple[str, ...]] = ("source",)
     target: ClassVar[str] = "target"
     min_pair_count: ClassVar[int] = 20  # what is rarer stays in parts, which says more about unseen words
+
+    _: dataclasses.KW_ONLY
+    source_tokenizer: AnyTokenizer | None = None
+    long: str = "drop"
+    max_ratio: float = 0.0
     bleu_tokenizer: str = "13a"
     select: str = ""
     scoring: Scoring = AS_PREDICTED
@@ -81,22 +94,34 @@ class Translate(AbstractWritingTask):
         if valid is None:
             in_valid[keep] = validation_rows(pairs.sources.keys()[keep], settings.valid_share, name=source.name)
         chosen = keep & ~in_valid
-        parts = (part for side in (pairs.sources, pairs.targets) for part in side.chosen(chosen))
-        known = cls.learn_vocabulary((text for part in parts for text in part), settings)
-        task = cls._of(known, settings)
-        train, cut = task._examples(pairs, chosen, with_texts=False)
-        notes += cut
+        task = cls._of(cls._learned(pairs, chosen, settings), settings)
+        train, left_out = task._reading.training(pairs, chosen)
+        if not len(train):
+            raise InputError(" ".join([f"{source.name}: no pair is left to train on.", *left_out]))
         if valid is None:
-            held_out, _ = task._examples(pairs, keep & in_valid, with_texts=True)
+            held_out, cut = task._reading.held_out(pairs, keep & in_valid)
         else:
-            held_out, more = task.examples(valid, settings.columns)
-            notes += more
+            held_out, cut = task.examples(valid, settings.columns)
+        notes += left_out + [f"Validation: {note}" for note in cut]
         return task, Prepared(train, held_out, [*notes, *task._said(held_out)])
 
     @classmethod
     def _of(cls, known: Mapping[str, Any], settings: Settings) -> "Translate":
-        own = {"bleu_tokenizer": settings.bleu_tokenizer, "select": settings.select}
-        return cls(settings.normalizer(), max_length=settings.max_length, spill=settings.spill, **own, **known)
+        same = {name: getattr(settings, name) for name in ("bleu_tokenizer", "select", "long", "max_ratio", "spill")}
+        return cls(settings.normalizer(), max_length=settings.max_length, **same, **known)
+
+    @classmethod
+    def _learned(cls, pairs: Pairs, rows: np.ndarray, settings: Settings) -> dict[str, Any]:
+        """Return the arguments about the vocabulary, or both of them, of the pairs that are trained on."""
+
+        def texts(*sides: TextColumn) -> Iterable[str]:
+            return (text for side in sides for part in side.chosen(rows) for text in part)
+
+        if settings.vocabularies == "joint" or settings.pretrained:
+            return cls.learn_vocabulary(texts(pairs.sources, pairs.targets), settings)
+        known = cls.learn_vocabulary(texts(pairs.targets), settings)
+        old = None if settings.start is None else settings.start.source_tokenizer
+        return known | {"source_tokenizer": cls.learn_tokenizer(texts(pairs.sources), settings, old)}
 
     def _said(self, held_out: Examples) -> list[str]:
         """Return what has to be known of the figures on these examples before training."""
@@ -113,7 +138,7 @@ class Translate(AbstractWritingTask):
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
         pairs = Pairs(source, columns, self.normalizer)
         keep, notes = pairs.complete()
-        examples, cut = self._examples(pairs, keep, with_texts=True)
+        examples, cut = self._reading.held_out(pairs, keep)
         for number, (name, texts) in enumerate(self.scoring.references.items(), start=2):
             if len(texts) != len(keep) or source.num_bad_rows:
                 unread = f" (and {counted(source.num_bad_rows, 'unreadable row')})" if source.num_bad_rows else ""
@@ -122,7 +147,7 @@ class Translate(AbstractWritingTask):
                     f"{counted(len(texts), 'line')} for {counted(len(keep), 'row')}{unread}."
                 )
             wanted = [texts[row] for row in np.flatnonzero(keep).tolist()]
-            column = self._as_bytes([self.normalizer.many(wanted)])
+            column = as_bytes([self.normalizer.many(wanted)], self.spill)
             examples.columns[f"{translate_report.FURTHER}{number}_text"] = column
         return examples, notes + cut
 
@@ -139,40 +164,21 @@ class Translate(AbstractWritingTask):
         given = {"beam": self.scoring.beam, "length_penalty": self.scoring.length_penalty}
         return AnswerOptions(**{name: value for name, value in given.items() if value is not None})
 
-    def _examples(self, pairs: Pairs, rows: np.ndarray, *, with_texts: bool) -> tuple[Examples, list[str]]:
-        """Return ids of both sides, and for validation the texts themselves, as bytes."""
-        columns: dict[str, Ragged | np.ndarray] = {}
-        num_long = 0
-        for name, side in (("source", pairs.sources), ("target", pairs.targets)):
-            columns[name], num_cut = self._encode(side.chosen(rows))
-            num_long += num_cut
-            if with_texts:
-                columns[f"{name}_text"] = self._as_bytes(side.chosen(rows))
-        notes = [f"{num_long:,} texts are longer than {self.max_length - 1} tokens and were truncated (--max-length)."]
-        return Examples(columns, sort_by=("source", "target")), notes if num_long else []
+    @override
+    def training_examples(self, source: AbstractSource, columns: dict[str, Any]) -> Examples:
+        """Read some pairs to train on; none may be left."""
+        pairs = Pairs(source, columns, self.normalizer)
+        return self._reading.training(pairs, pairs.complete()[0])[0]
 
-    def _encode(self, parts: Iterable[Sequence[str]]) -> tuple[Ragged, int]:
-        """Return ids with the end after each text, and how many texts were cut; those have no end."""
-        builder = RaggedBuilder(np.int32, self.spill)
-        num_cut = 0
-        for part in parts:
-            ids = Ragged.from_lengths(*self.tokenizer.encode_many(list(part)))
-            is_long = ids.lengths >= self.max_length
-            num_cut += int(is_long.sum())
-            tokens, mask = pad(ids, np.arange(len(ids)), max_length=self.max_length, dtype=np.int32)
-            rows = torch.cat([tokens, torch.zeros(len(ids), 1, dtype=torch.int32)], 1).numpy()
-            lengths = mask.sum(1).numpy()
-            short = np.flatnonzero(~is_long)
-            rows[short, lengths[short]] = self.tokenizer.end
-            lengths = lengths + ~is_long
-            builder.extend_flat(rows[np.arange(rows.shape[1]) < lengths[:, None]], lengths)
-        return builder.finish(), num_cut
+    @property
+    def _reading(self) -> Reading:
+        sides = self.source_vocabulary, self.tokenizer
+        return Reading(*sides, self.max_length, self.spill, long=self.long, max_ratio=self.max_ratio)
 
-    def _as_bytes(self, parts: Iterable[Sequence[str]]) -> Ragged:
-        builder = RaggedBuilder(np.uint8, self.spill)
-        for part in parts:
-            builder.extend([np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8) for text in part])
-        return builder.finish()
+    @property
+    def source_vocabulary(self) -> AnyTokenizer:
+        """The tokenizer of the sources."""
+        return self.tokenizer if self.source_tokenizer is None else self.source_tokenizer
 
     @override
     def about(self) -> dict[str, str]:
@@ -190,20 +196,33 @@ class Translate(AbstractWritingTask):
 
     @override
     def files(self) -> dict[str, bytes]:
-        return self.vocabulary_files()
+        own = {} if self.source_tokenizer is None else {SOURCE_TOKENIZER: self.source_tokenizer.to_bytes()}
+        return self.vocabulary_files() | own
 
     @classmethod
     @override
     def load(cls, folder: Path, settings: Settings) -> "Translate":
-        return cls._of(cls.read_vocabulary(folder, settings), settings)
+        known = cls.read_vocabulary(folder, settings)
+        if settings.vocabularies == "separate" and not settings.pretrained:
+            known["source_tokenizer"] = cls.read_tokenizer(folder / SOURCE_TOKENIZER, settings)
+        return cls._of(known, settings)
 
     @override
     def shape(self) -> ModelShape:
-        return dataclasses.replace(self.vocabulary_shape, target_vocabulary_size=self.tokenizer.vocabulary_size)
+        sizes = self.source_vocabulary.vocabulary_size, self.tokenizer.vocabulary_size
+        return dataclasses.replace(self.vocabulary_shape, vocabulary_size=sizes[0], target_vocabulary_size=sizes[1])
+
+    @override
+    def growth(self, old: AbstractTask) -> list[Growth]:
+        before, after = old.shape(), self.shape()
+        sides = [grown("word", before.target_vocabulary_size, after.target_vocabulary_size)]
+        if self.source_tokenizer is not None:
+            sides.append(grown("source word", before.vocabulary_size, after.vocabulary_size))
+        return sides
 
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
         """Return source tokens with their mask, the target behind `<bos>` as decoder tokens, and the target."""
-        tokens, mask = pad(examples.ragged("source"), indices, padding=self.tokenizer.pad)
+        tokens, mask = pad(examples.ragged("source"), indices, padding=self.source_vocabulary.pad)
         targets, target_mask = pad(examples.ragged("target"), indices)
         decoder_tokens = torch.cat([torch.full((len(targets), 1), self.tokenizer.begin), targets[:, :-1]], 1)
         return Batch({"tokens": tokens, "mask": mask, "decoder_tokens": decoder_tokens}, targets, target_mask)
@@ -230,19 +249,7 @@ class Translate(AbstractWritingTask):
     @property
     @override
     def explanations(self) -> dict[str, tuple[str, str]]:
-        return {
-            "loss": ("lower", "Nats per token of the true translation, label smoothing included."),
-            "token_accuracy": ("higher", "Token accuracy (teacher forcing)."),
-            "perplexity": ("lower", "exp(loss), without label smoothing."),
-            "bleu": ("higher", "BLEU from 0 to 100: n-grams of up to four words shared with the references."),
-            "chrf": ("higher", "chrF from 0 to 100: n-grams of up to six characters shared with the reference."),
-            "chrf_plus_plus": ("higher", "chrF++ from 0 to 100: chrF with n-grams of up to two words as well."),
-            "ter": (
-                "lower",
-                "TER: edits (moves of phrases, too) to the reference per 100 of its words.",
-            ),
-            "exact_match": ("higher", "Fraction of translations that match the reference exactly."),
-        }
+        return scores.EXPLANATIONS
 
     @property
     @override
@@ -325,7 +332,7 @@ class Translate(AbstractWritingTask):
         found: list[list[tuple[str, float]]] = [[] for _ in order]
         size = max(1, together // beam)
         first, end = self.tokenizer.begin, self.tokenizer.end
-        unknown = UnknownWords(self.tokenizer, self.tokenizer, normalized)
+        unknown = UnknownWords(self.source_vocabulary, self.tokenizer, normalized)
         never = (self.tokenizer.unknown,) if unknown.is_idle else ()
         forbidden = tuple({self.tokenizer.pad, first, *never} - {end})
         options: dict[str, Any] = {"first": first, "end": end, "length": self.max_length, "forbidden": forbidden}
@@ -334,7 +341,8 @@ class Translate(AbstractWritingTask):
             for start in range(0, len(order), size):
                 part = order[start : start + size]
                 tokens, mask = (
-                    tensor.to(parameter.device) for tensor in pad(source, indices[part], padding=self.tokenizer.pad)
+                    tensor.to(parameter.device)
+                    for tensor in pad(source, indices[part], padding=self.source_vocabulary.pad)
                 )
                 state = writer.start(tokens, mask)
                 if beam == 1:
@@ -389,7 +397,7 @@ class Translate(AbstractWritingTask):
         self.check(inputs, options)
         texts = list(inputs)
         normalized, rows = self.normalizer.many(texts), np.arange(len(texts))
-        source, _ = self._encode([normalized])
+        source = tokens_of(self.source_vocabulary, normalized, self.max_length).ids
         found = self._translate(
             model, head, source, rows, normalized, options.beam, options.length_penalty, DECODED_TOGETHER
         )
@@ -400,7 +408,7 @@ class Translate(AbstractWritingTask):
             ranked = sorted(best.items(), key=lambda pair: -pair[1])[: options.top]
             answer: dict[str, Any] = {"source": text, "text": ranked[0][0] if text.strip() else ""}
             answer["candidates"] = [{"text": other, "score": score} for other, score in ranked] if text.strip() else []
-            if ids[-1] != self.tokenizer.end:
+            if ids[-1] != self.source_vocabulary.end:
                 answer["note"] = f"truncated to {self.max_length} tokens"
             answers.append(answer)
         return answers
@@ -421,7 +429,10 @@ class Translate(AbstractWritingTask):
 
     @override
     def describe(self, prepared: Prepared) -> str:
-        return f"{prepared.num_train:,} pairs of texts with a joint vocabulary of {self.tokenizer.vocabulary_size:,}"
+        sizes = f"a joint vocabulary of {self.tokenizer.vocabulary_size:,}"
+        if self.source_tokenizer is not None:
+            sizes = f"vocabularies of {self.source_tokenizer.vocabulary_size:,} and {self.tokenizer.vocabulary_size:,}"
+        return f"{prepared.num_train:,} pairs of texts with {sizes}"
 
 
 def _how(options: AnswerOptions) -> str:

@@ -74,8 +74,14 @@ class AbstractWritingTask(AbstractTask):
     def read_vocabulary(cls, folder: Path, settings: Settings) -> dict[str, Any]:
         """Return the arguments about the vocabulary of a task in a run's folder."""
         if not settings.pretrained:
-            return {"tokenizer": Tokenizer.load(folder / TOKENIZER)}
+            return {"tokenizer": cls.read_tokenizer(folder / TOKENIZER, settings)}
         return cls._pretrained(PretrainedFolder.load(folder), settings)
+
+    @classmethod
+    def read_tokenizer(cls, path: Path, settings: Settings) -> AnyTokenizer:
+        """Return a tokenizer of a task in a run's folder."""
+        del settings
+        return Tokenizer.load(path)
 
     @classmethod
     def learn_vocabulary(cls, texts: Iterable[str], settings: Settings) -> dict[str, Any]:
@@ -84,8 +90,15 @@ class AbstractWritingTask(AbstractTask):
         if settings.pretrained:
             found = PretrainedFolder.open(settings.pretrained) if old is None else old.pretrained
             return cls._pretrained(found, settings)
-        min_count = cls.min_pair_count if settings.tokenizer == "bpe" else 1
-        size, before = settings.vocabulary_size, None if old is None else old.vocabulary
+        return {"tokenizer": cls.learn_tokenizer(texts, settings, None if old is None else old.vocabulary)}
+
+    @classmethod
+    def learn_tokenizer(cls, texts: Iterable[str], settings: Settings, before: Tokenizer | None) -> AnyTokenizer:
+        """Return the tokenizer of normalized training texts; `before` is the one of the run that training starts from.
+
+        Its entries come first.
+        """
+        min_count, size = cls.min_pair_count if settings.tokenizer == "bpe" else 1, settings.vocabulary_size
         kind = "spaced" if settings.tokenizer == "word" else settings.tokenizer
         if before is not None and before.has_words:
             kind = before.kind  # runs of earlier versions have words without their spaces
@@ -93,7 +106,7 @@ class AbstractWritingTask(AbstractTask):
         def train() -> Tokenizer:
             return Tokenizer.train(texts, kind, size, min_count=min_count)
 
-        return {"tokenizer": tokenizer_from(before, train, size)}
+        return tokenizer_from(before, train, size)
 
     @classmethod
     def _pretrained(cls, found: PretrainedFolder, settings: Settings) -> dict[str, Any]:

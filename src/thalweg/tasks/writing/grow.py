@@ -64,6 +64,8 @@ def add_words(task: Writer, model: nn.Module, head: AbstractHead, words: Sequenc
     likeness, nearest = cosines.topk(min(NUM_NEIGHBORS, cosines.shape[1]), dim=-1)
     weights = torch.softmax(likeness / likeness.std(-1, keepdim=True, correction=0).clamp_min(1e-3), -1).unsqueeze(-1)
     tables = {id(module): module for module in model.modules() if isinstance(module, nn.Embedding)}
+    if getattr(task, "source_tokenizer", None) is not None:  # the source has a vocabulary of its own
+        tables.pop(id(getattr(model, "source_embedding", None)), None)
     ids = targets.add(vectors)
     for table in tables.values():
         if table.num_embeddings == first:  # one that is shared with the targets has grown already

@@ -25,13 +25,14 @@ from thalweg.training.recipe.recipe import Options, Recipe
 # Options of the network that are about its training alone; a word's vectors are among the weights already.
 _FREE: Final = tuple(name for name, one in OPTIONS.items() if one.wants == "method" or name.startswith("dispersion"))
 _WINDOW: Final = ("lags", "scaling")
+_SIDES: Final = ("vocabularies",)
 _INITIAL: Final = ("word_vectors", "init")
 # What the weights mean nothing without, given otherwise, is refused; whole numbers about texts are limits.
 KEPT: Final = {"task"} | {
     name
     for name, option in OPTIONS.items()
     if option.section == "model"
-    or name in _WINDOW
+    or name in (*_WINDOW, *_SIDES)
     or (option.compared != "fixed" and option.trait in ("text", "tokens") and option.kind is not int)
 } - set(_FREE)
 COLUMNS: Final = tuple(name for name in OPTIONS if "column" in name)  # taken where the new file has them

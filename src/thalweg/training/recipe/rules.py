@@ -79,6 +79,8 @@ def _sizes(recipe: Recipe) -> Iterator[str]:
         yield from _without_validation(recipe)
     if not (training.steps or training.epochs):
         yield "Give --epochs or --steps (or --time alone)."
+    if data.vocabularies == "separate" and data.word_vectors:
+        yield "--word-vectors are of one vocabulary; leave them out, or give --vocabularies joint."
     if data.bigrams and data.tokenizer != "word":
         yield f"--bigrams needs --tokenizer word; got '{data.tokenizer}'. Give --bigrams 0."
     if not model.layers and model.model in OPTIONS["layers"].models:

@@ -7,7 +7,7 @@ from thalweg import names
 from thalweg.data.files.base import KINDS
 from thalweg.tasks.spec import FINE_TUNED, FROZEN
 from thalweg.training.recipe.option import Option, listed
-from thalweg.training.recipe.ranges import COUNT, FRACTION, FROM_ZERO, SEED
+from thalweg.training.recipe.ranges import COUNT, FRACTION, FROM_ZERO, RATIO, SEED
 
 # Each field is `name: Annotated[type, Option(help, default, range, ...)]`.
 # fmt: off
@@ -113,6 +113,18 @@ class DataSection:
     max_length: Annotated[int, Option(
         "Maximum sequence length in tokens; longer sequences are truncated and counted", 256, COUNT,
         trait="text", models=("lstm", "gru", "transformer", FINE_TUNED, FROZEN), other_losses="of texts",
+    )]
+    vocabularies: Annotated[str, Option(
+        "Vocabulary of source and target: joint (one for both) or separate", "joint", choices=("joint", "separate"),
+        trait="translates", models=("lstm", "transformer"), other_losses="of texts",
+    )]
+    long: Annotated[str, Option(
+        "What to do with training pairs longer than --max-length: drop or cut (validation pairs are always cut)",
+        "drop", choices=("drop", "cut"), trait="translates",
+    )]
+    max_ratio: Annotated[float, Option(
+        "How many times as many tokens one side of a training pair may have as the other (both up to 10: any); 0: any",
+        0.0, RATIO, trait="translates",
     )]
     word_vectors: Annotated[str, Option(
         "Word vectors that initialize the embedding, or whose mean is read beside a bag of words",
