@@ -103,6 +103,7 @@ def _standardized(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor, b
     """Both in standard deviations of the true values from their mean, and whether there is such a deviation."""
     prediction, target = prediction.detach().cpu().double(), target.detach().cpu().double()
     center, spread = target.mean(), target.std(correction=0)
-    varies = bool(spread > 0) and math.isfinite(spread)
+    # Of equal numbers the mean may be another one by rounding, and then their spread is above 0.
+    varies = bool(target.max() > target.min()) and bool(spread > 0) and math.isfinite(spread)
     scale = spread if varies else 1.0
     return (prediction - center) / scale, (target - center) / scale, varies
