@@ -109,13 +109,31 @@ class Drawing:
 
     def __init__(self, keys: Tensor) -> None:
         self._keys, self._number = keys, 0
+        self._bases: dict[tuple[int, ...], Tensor] = {}  # bits for all dimensions but the last, for all calls alike
+        self._along: dict[int, Tensor] = {}
 
     def bits(self, shape: Sequence[int]) -> Tensor | None:
-        """Return 32 random bits for each entry as int32, `shape` being `[batch, ...]`; None where it is not."""
+        """Return 16 random bits for each entry as int16, `shape` being `[batch, ...]`; None where it is not.
+
+        They are a function of the example's key, the entry's place in the example, PyTorch's random state at the first
+        call and the number of the call: padding after an example, and other examples beside it, change nothing.
+        """
         if not shape or shape[0] != len(self._keys):
             return None
         self._number = self._number + 1 if self._number else int(torch.randint(1, 2**62, ()))
-        return bits_of(self._keys, shape, self._number)
+        *front, size = shape if len(shape) > 1 else (*shape, 1)
+        number = int(scattered(torch.tensor(self._number)).to(torch.int32))
+        base = self._bases.get(tuple(front))
+        if base is None:
+            base = self._bases[tuple(front)] = bits_of(self._keys, front, 0)
+        num_pairs = (size + 1) // 2
+        along = self._along.get(num_pairs)
+        if along is None:
+            along = _mix_(torch.arange(num_pairs, dtype=torch.int32, device=self._keys.device))
+            self._along[num_pairs] = along
+        # Two entries share a hash, of which each has a half.
+        both = _mix_((base ^ number).unsqueeze(-1) + along).view(torch.int16)
+        return both[..., :size] if len(shape) > 1 else both[..., 0]
 
 
 def bits_of(keys: Tensor, shape: Sequence[int], number: int) -> Tensor:

@@ -70,13 +70,6 @@ def test_remembered_keys_and_values_give_the_same_answer():
     torch.testing.assert_close(attention.recall(x, *attention.remember(memory), MASK), attention(x, memory, MASK))
 
 
-def test_dropout_acts_in_training_only():
-    attention, x = Attention(8, 2, dropout=0.5), torch.randn(2, 4, 8)
-    assert not torch.equal(attention(x), attention(x))
-    attention.eval()
-    assert torch.equal(attention(x), attention(x))
-
-
 def test_attention_refuses_heads_that_do_not_divide_the_width():
     with pytest.raises(ValueError, match="heads that divide width; got 8, 3"):
         Attention(8, 3)

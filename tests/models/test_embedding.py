@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from thalweg.models.embedding import ScaledEmbedding, reset_token_table, token_table
+from thalweg.models.embedding import ScaledEmbedding, reset_token_table, token_table, token_tables
 
 
 def test_token_vectors_have_length_one_and_entries_of_size_one_when_scaled():
@@ -34,3 +34,12 @@ def test_reset_draws_anew_with_the_scale_asked_for():
 def test_token_table_refuses_nothing_to_hold():
     with pytest.raises(ValueError, match="at least 1; got 0, 4"):
         token_table(0, 4)
+
+
+def test_two_sides_share_a_table_where_their_vocabulary_is_one():
+    source, target = token_tables(7, 7, 4, True)
+    assert source is target
+    source, target = token_tables(7, 9, 4, False)
+    assert (source.num_embeddings, target.num_embeddings) == (7, 9)
+    with pytest.raises(ValueError, match="takes one vocabulary; got 7 and 9"):
+        token_tables(7, 9, 4, True)

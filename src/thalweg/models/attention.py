@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from thalweg.models.dropout import dropped
-
 
 def attend(
     queries: Tensor,
@@ -16,30 +14,24 @@ def attend(
     mask: Tensor | None = None,
     *,
     causal: bool = False,
-    dropout: float = 0.0,
     scale: float | None = None,
 ) -> Tensor:
     r"""Return $\operatorname{softmax}(s\, Q K^\top + M) V$, with zeros where there is nothing to attend to.
 
     Q is `[batch, heads, time, size]`; K and V have the memory's length in place of time, and V may have a size of its
     own. M is minus infinity where `mask` `[batch, memory]` is False and, if causal, at memory after time t. $s$ is
-    `scale`; None: one over the root of `size`. Dropout acts on the attention weights.
+    `scale`; None: one over the root of `size`.
 
     Source: Vaswani et al. (2017), Attention Is All You Need.
     """
-    if mask is None and not dropout:
+    if mask is None:
         return F.scaled_dot_product_attention(queries, keys, values, is_causal=causal, scale=scale)
-    seen = torch.ones((1, 1, 1, 1), dtype=torch.bool, device=queries.device) if mask is None else mask[:, None, None, :]
+    seen = mask[:, None, None, :]
     if causal:
         seen = seen & torch.ones(queries.shape[-2], keys.shape[-2], dtype=torch.bool, device=seen.device).tril()
     # A row that sees nothing has no softmax: let it see everything, and then take zero for its result.
     something = seen.any(-1, keepdim=True)
-    if dropout:  # PyTorch's fused kernels draw by themselves, and its CPU has none with dropout
-        scores = queries @ keys.transpose(-2, -1) * (queries.shape[-1] ** -0.5 if scale is None else scale)
-        shares = scores.masked_fill(~(seen | ~something), -torch.inf).softmax(-1)
-        result = dropped(shares, dropout) @ values
-    else:
-        result = F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen | ~something, scale=scale)
+    result = F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen | ~something, scale=scale)
     return result.masked_fill(~something, 0.0)
 
 
@@ -56,7 +48,6 @@ class Attention(nn.Module):
     Args:
         width: size of inputs and outputs.
         heads: number of heads; must divide `width`.
-        dropout: dropout probability of the attention weights, in [0, 1).
 
     Attributes:
         query, key, value, output: the linear maps, each from `width` to `width`.
@@ -69,12 +60,11 @@ class Attention(nn.Module):
         torch.Size([3, 5, 8])
     """
 
-    def __init__(self, width: int, heads: int, *, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         if heads < 1 or width < 1 or width % heads:
             raise ValueError(f"Attention(width, heads) needs heads that divide width; got {width}, {heads}.")
         self.heads = heads
-        self.dropout = dropout
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
@@ -105,8 +95,7 @@ class Attention(nn.Module):
         self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, *, causal: bool = False
     ) -> Tensor:
         """Attend from `x` `[batch, time, width]` to remembered keys and values; returns `[batch, time, width]`."""
-        dropout = self.dropout if self.training else 0.0
-        result = attend(self._split(self.query(x)), keys, values, mask, causal=causal, dropout=dropout)
+        result = attend(self._split(self.query(x)), keys, values, mask, causal=causal)
         return self.output(result.transpose(1, 2).flatten(2))
 
     def shares(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:

@@ -45,9 +45,9 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.causal = causal
-        self.attention = Attention(width, heads, dropout=dropout)
+        self.attention = Attention(width, heads)
         self.attention_skip = skip(width)
-        self.cross = Attention(width, heads, dropout=dropout) if cross else None
+        self.cross = Attention(width, heads) if cross else None
         self.cross_skip = skip(width) if cross else None
         self.feed_in = nn.Linear(width, hidden)
         self.activation = activation()
@@ -97,7 +97,7 @@ class Stack(nn.Module):
         hidden: units inside the feed-forward parts, at least 1.
         layers: number of layers, at least 1.
         heads: attention heads; must divide `width`.
-        dropout: dropout probability of units and of attention weights.
+        dropout: dropout probability of units.
         activation: makes the activation of the feed-forward parts.
         skip: makes the way around each part; `PreNorm` also gives the last LayerNorm.
         causal: whether a token sees only itself and those before.

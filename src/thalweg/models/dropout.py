@@ -1,12 +1,14 @@
 """Dropout whose masks are those of the examples, whatever stands beside them and whichever process has them."""
 
-from typing import final
+from typing import Final, final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
 from thalweg import noise
+
+_STEPS: Final = 2**16  # of the probability: each entry has so many bits
 
 
 @final
@@ -38,8 +40,12 @@ class Dropout(nn.Dropout):
 
 
 def dropped(x: Tensor, p: float) -> Tensor:
-    """Return entries of `x`, `[batch, ...]`, divided by 1 - p, and zeros with the probability p in [0, 1)."""
+    """Return entries of `x`, `[batch, ...]`, divided by 1 - p, and zeros with the probability p in [0, 1).
+
+    Where the examples are known, p is taken to the nearest multiple of $2^{-16}$ below 1.
+    """
     bits = noise.bits_for(x.shape) if p else None
     if bits is None:
         return F.dropout(x, p)
-    return x * (bits >= min(round((p - 0.5) * 2**32), 2**31 - 1)).to(x.dtype).mul_(1.0 / (1.0 - p))
+    num_dropped = min(round(p * _STEPS), _STEPS - 1)
+    return x * (bits >= num_dropped - _STEPS // 2).to(x.dtype).mul_(_STEPS / (_STEPS - num_dropped))

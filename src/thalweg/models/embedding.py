@@ -21,6 +21,25 @@ def token_table(vocabulary_size: int, width: int) -> nn.Embedding:
     return table
 
 
+def token_tables(source_size: int, target_size: int, width: int, shared: bool) -> tuple[nn.Embedding, nn.Embedding]:
+    """Return the tables of the two sides of a translation; one for both where they are shared.
+
+    Source of sharing: Press and Wolf (2017), Using the Output Embedding to Improve Language Models (three-way tying).
+
+    Example:
+        >>> source, target = token_tables(10, 10, 4, True)
+        >>> source is target
+        True
+    """
+    if shared and source_size != target_size:
+        raise ValueError(
+            f"one table of token vectors for both sides takes one vocabulary; got {source_size} and {target_size} "
+            "entries. Give --no-tie-source."
+        )
+    source = token_table(source_size, width)
+    return source, source if shared else token_table(target_size, width)
+
+
 def reset_token_table(table: nn.Embedding, scale: float = 1.0) -> None:
     """Draw the table again: entries N(0, scale^2 / width), zeros for padding."""
     nn.init.normal_(table.weight, std=scale * table.embedding_dim**-0.5)

@@ -52,6 +52,7 @@ class ModelOptions:
         sparsity: fraction of an MLP's connections that are removed for good, drawn at random, in [0, 1).
         lora: rank of the matrices that are trained beside those of a pretrained network; 0: none.
         lora_alpha: what they are scaled with, over the rank; 0: twice the rank.
+        tie_source: whether the two sides of a translation have one table of token vectors.
     """
 
     width: int = 128
@@ -65,6 +66,7 @@ class ModelOptions:
     sparsity: float = 0.0
     lora: int = 0
     lora_alpha: float = 0.0
+    tie_source: bool = False
 
 
 @final
@@ -210,16 +212,17 @@ def causal_transformer(shape: ModelShape, options: ModelOptions) -> Decoder:
 
 
 def translate_lstm(shape: ModelShape, options: ModelOptions) -> Translator:
-    """Return LSTM encoder and decoder with attention (uses `width`, `hidden`, `layers`, `dropout`, `skip`)."""
+    """Return LSTM encoder and decoder with attention (`width`, `hidden`, `layers`, `dropout`, `skip`, `tie_source`)."""
     sizes = _at_least_1(shape, "vocabulary_size"), _at_least_1(shape, "target_vocabulary_size")
-    return Translator(*sizes, options.width, dropout=options.dropout, **_recurrent_layers(options))
+    shared, dropout = options.tie_source, options.dropout
+    return Translator(*sizes, options.width, dropout=dropout, shared=shared, **_recurrent_layers(options))
 
 
 def translate_transformer(shape: ModelShape, options: ModelOptions) -> EncoderDecoder:
     """Return a transformer encoder and decoder (uses all options but the MLP's)."""
     sizes = _at_least_1(shape, "vocabulary_size"), _at_least_1(shape, "target_vocabulary_size")
-    length, dropout = shape.max_length, options.dropout
-    return EncoderDecoder(*sizes, options.width, dropout=dropout, max_length=length, **_layers(options))
+    about = {"dropout": options.dropout, "max_length": shape.max_length, "shared": options.tie_source}
+    return EncoderDecoder(*sizes, options.width, **about, **_layers(options))
 
 
 def _pair(

@@ -10,7 +10,7 @@ from thalweg.errors import require
 from thalweg.models import pool
 from thalweg.models.blocks import LayerOptions, Stack, State
 from thalweg.models.dropout import Dropout
-from thalweg.models.embedding import ScaledEmbedding, token_table
+from thalweg.models.embedding import ScaledEmbedding, token_table, token_tables
 from thalweg.models.pool import Pooling
 
 
@@ -96,7 +96,7 @@ class Encoder(nn.Module):
     Args:
         vocabulary_size: number of token ids.
         width: size of token vectors and hidden states.
-        dropout: dropout probability of units and of attention weights, in [0, 1).
+        dropout: dropout probability of units, in [0, 1).
         positions: class of the vectors of positions.
         max_length: longest sequence.
         pooling: from one state per token to what the task needs; see `thalweg.models.pool`.
@@ -148,7 +148,7 @@ class Decoder(nn.Module):
     Args:
         vocabulary_size: number of token ids.
         width: size of token vectors and hidden states.
-        dropout: dropout probability of units and of attention weights, in [0, 1).
+        dropout: dropout probability of units, in [0, 1).
         positions: class of the vectors of positions.
         max_length: longest sequence.
         **layers: `hidden`, `layers`, `heads`, and if wanted `activation` and `skip`: see `Stack`.
@@ -202,9 +202,10 @@ class EncoderDecoder(nn.Module):
         vocabulary_size: number of token ids on the source side.
         target_vocabulary_size: number of token ids on the target side.
         width: size of token vectors and hidden states.
-        dropout: dropout probability of units and of attention weights, in [0, 1).
+        dropout: dropout probability of units, in [0, 1).
         positions: class of the vectors of positions.
         max_length: longest sequence, on either side.
+        shared: whether both sides have one table of token vectors, which takes one vocabulary.
         **layers: `hidden`, `layers` (of the encoder and of the decoder each), `heads`, and if wanted `activation` and
             `skip`: see `Stack`.
 
@@ -214,7 +215,8 @@ class EncoderDecoder(nn.Module):
         embedding: table of the target's token vectors, which a softmax head may share.
 
     Raises:
-        ValueError: for a number out of its range; in use, beyond `max_length`.
+        ValueError: for a number out of its range, or two vocabularies that are to be shared; in use, beyond
+            `max_length`.
 
     Source: Vaswani et al. (2017), Attention Is All You Need.
     """
@@ -228,11 +230,11 @@ class EncoderDecoder(nn.Module):
         dropout: float = 0.0,
         positions: Positions = SinusoidalPositions,
         max_length: int = 512,
+        shared: bool = False,
         **layers: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
-        self.source_embedding = token_table(vocabulary_size, width)
-        self.embedding = token_table(target_vocabulary_size, width)
+        self.source_embedding, self.embedding = token_tables(vocabulary_size, target_vocabulary_size, width, shared)
         self.source_inputs = InputLayer(self.source_embedding, positions, max_length, dropout)
         self.inputs = InputLayer(self.embedding, positions, max_length, dropout)
         self.encoder = Stack(width, dropout=dropout, **layers)

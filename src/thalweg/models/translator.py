@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from thalweg.models import pool
 from thalweg.models.attention import attend, shares_of
 from thalweg.models.dropout import Dropout
-from thalweg.models.embedding import ScaledEmbedding, token_table
+from thalweg.models.embedding import ScaledEmbedding, token_tables
 from thalweg.models.recurrent import RecurrentOptions, RecurrentStack
 
 State = tuple[Tensor, ...]
@@ -30,6 +30,7 @@ class Translator(nn.Module):
         target_vocabulary_size: number of token ids on the target side.
         width: size of token vectors and of the hidden states $\tilde h$.
         dropout: dropout probability, in [0, 1).
+        shared: whether both sides have one table of token vectors, which takes one vocabulary.
         **options: `hidden` (per direction in the encoder), and if wanted `layers` (of the encoder and of the decoder
             each) and `skip`: see `RecurrentStack`.
 
@@ -39,7 +40,7 @@ class Translator(nn.Module):
         embedding: table of the target's token vectors, which a softmax head may share.
 
     Raises:
-        ValueError: for a number out of its range.
+        ValueError: for a number out of its range, or two vocabularies that are to be shared.
 
     Source: Luong, Pham and Manning (2015), Effective Approaches to Attention-based Neural Machine Translation (global
     attention with the "general" score).
@@ -52,11 +53,11 @@ class Translator(nn.Module):
         width: int,
         *,
         dropout: float = 0.0,
+        shared: bool = False,
         **options: Unpack[RecurrentOptions],
     ) -> None:
         super().__init__()
-        self.source_embedding = token_table(vocabulary_size, width)
-        self.embedding = token_table(target_vocabulary_size, width)
+        self.source_embedding, self.embedding = token_tables(vocabulary_size, target_vocabulary_size, width, shared)
         self.source_vectors = ScaledEmbedding(self.source_embedding)
         self.vectors = ScaledEmbedding(self.embedding)
         self.encoder = RecurrentStack(width, bidirectional=True, dropout=dropout, **options)

@@ -30,11 +30,11 @@ class ModelSpec:
 class TaskSpec:
     """A task as plain values; it imports no torch, so that the command line can read it at once.
 
-    The traits say which of the options that only some tasks read apply: "text" (reads texts), "tokens" (splits texts
-    into tokens itself), "bigrams" (can read bigrams), "pairs" (can read two texts), "series" (reads numeric columns),
-    "classes" (answers with classes), "labels" (its classes are labels of whole texts), "chain" (answers that depend on
-    each other), "writes" (writes text), "translates" (writes a text for each text), "taught" (can
-    learn from another run's answers).
+    The traits say which of the options that only some tasks read apply: "text" (reads texts), "lengths" (which are of
+    different lengths), "tokens" (splits texts into tokens itself), "bigrams" (can read bigrams), "pairs" (can read two
+    texts), "series" (reads numeric columns), "classes" (answers with classes), "labels" (its classes are labels of
+    whole texts), "chain" (answers that depend on each other), "writes" (writes text), "translates" (writes a text
+    for each text), "taught" (can learn from another run's answers).
     """
 
     name: str  # what the user types

@@ -1,5 +1,7 @@
 """Batch order as a stateless function."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -92,6 +94,41 @@ def test_lengths_put_similar_examples_together():
     # Batches of one length do not follow each other: neighbors are as different as random ones.
     means = np.array([lengths[batch].mean() for batch in sorted_])
     assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.25
+
+
+@given(st.integers(1, 60), st.integers(1, 80), st.integers(1, 3), st.integers(0, 3), st.booleans())
+def test_batches_by_tokens_are_full_and_hold_every_example_once(num_examples, tokens, world_size, seed, several):
+    num_examples = max(num_examples, world_size)
+    lengths = np.random.default_rng(seed).integers(1, 12, (num_examples, 2) if several else num_examples)
+    about = {"lengths": lengths, "batch_tokens": tokens, "seed": seed, "world_size": world_size}
+    orders = [Order(num_examples, num_examples, rank=rank, **about) for rank in range(world_size)]
+    longest = lengths.reshape(num_examples, -1).max(1)
+    whole = [np.concatenate(parts) for parts in zip(*(epoch_of(order, 2) for order in orders), strict=True)]
+    assert sorted(np.concatenate(whole).tolist()) == list(range(num_examples))
+    for batch in whole:
+        least = world_size if len(whole) > 1 else 1
+        assert least <= len(batch) <= max(2 * world_size - 1, tokens // longest[batch].max())
+    by_length = sorted(whole, key=lambda batch: (longest[batch].mean(), longest[batch].max(), -len(batch)))
+    for batch, following in itertools.pairwise(by_length if world_size == 1 else []):  # one more would be too many
+        assert (len(batch) + 1) * longest[following].min() > tokens
+
+
+def test_two_lengths_leave_little_padding():
+    lengths = np.random.default_rng(0).integers(1, 30, (20_000, 2))
+    for order in (
+        Order(20_000, 32, seed=0, lengths=lengths),
+        Order(20_000, 32, seed=0, lengths=lengths, batch_tokens=500),
+    ):
+        batches = epoch_of(order, 0)
+        padded = sum(len(batch) * int(lengths[batch].max(0).sum()) for batch in batches)
+        assert padded < 1.12 * lengths.sum()
+    one = Order(20_000, 32, seed=0, lengths=lengths.max(1))
+    assert sum(len(batch) * int(lengths[batch].max(0).sum()) for batch in epoch_of(one, 0)) > 1.3 * lengths.sum()
+
+
+def test_batches_by_tokens_need_lengths():
+    with pytest.raises(ValueError, match="needs lengths"):
+        Order(4, 2, seed=0, batch_tokens=8)
 
 
 def test_dropping_the_last_batch_leaves_out_other_examples_each_epoch():

@@ -9,7 +9,9 @@ import numpy as np
 from thalweg.data.arrays.ragged import Ragged
 
 KEYS = "keys"  # the column of a 64-bit number for each example, equal where the normalized texts are
-_WINDOW_BATCHES = 64  # batches whose examples are sorted by length together; more: less padding, less random batches
+# Batches whose examples are sorted by length together; more: less padding, less random batches. Where two lengths have
+# to fit, as in a translation, there must be more to choose from.
+_WINDOW_BATCHES, _WINDOW_OF_PAIRS = 64, 512
 
 
 class Batches(Protocol):
@@ -32,7 +34,9 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def order(self, batch_size: int, *, seed: int, shuffle: bool, rank: int, world_size: int) -> Batches:
+    def order(
+        self, batch_size: int, *, seed: int, shuffle: bool, rank: int, world_size: int, batch_tokens: int = 0
+    ) -> Batches:
         """Return which examples are in which batch."""
         ...
 
@@ -78,9 +82,12 @@ class Examples:
     @property
     def lengths(self) -> np.ndarray | None:
         """Length of each example, int64 (of its longest sequence); None without sequences to sort by."""
-        columns = self.columns if self.sort_by is None else {name: self.columns[name] for name in self.sort_by}
-        lengths = [column.lengths for column in columns.values() if isinstance(column, Ragged)]
+        lengths = self._all_lengths()
         return np.max(lengths, axis=0) if lengths else None
+
+    def _all_lengths(self) -> list[np.ndarray]:
+        columns = self.columns if self.sort_by is None else {name: self.columns[name] for name in self.sort_by}
+        return [column.lengths for column in columns.values() if isinstance(column, Ragged)]
 
     def ragged(self, name: str) -> Ragged:
         """Return a column of sequences.
@@ -113,10 +120,21 @@ class Examples:
                 columns[name] = np.concatenate([column, *(np.asarray(other.columns[name]) for other in others)])
         return Examples(columns, None, self.sort_by)
 
-    def order(self, batch_size: int, *, seed: int, shuffle: bool, rank: int, world_size: int) -> "Order":
+    def order(
+        self, batch_size: int, *, seed: int, shuffle: bool, rank: int, world_size: int, batch_tokens: int = 0
+    ) -> "Order":
         """Return which examples are in which batch; see `Order`."""
-        about = {"seed": seed, "lengths": self.lengths, "shuffle": shuffle, "rank": rank, "world_size": world_size}
-        return Order(len(self), batch_size or len(self), **about)
+        lengths = np.stack(self._all_lengths(), 1) if self.sort_by else self.lengths
+        return Order(
+            len(self),
+            batch_size or len(self),
+            seed=seed,
+            lengths=lengths,
+            batch_tokens=batch_tokens,
+            shuffle=shuffle,
+            rank=rank,
+            world_size=world_size,
+        )
 
     def rows(self, indices: np.ndarray) -> tuple["Examples", np.ndarray]:
         """Return these, and the places in them, which are what an order calls them."""
@@ -127,16 +145,20 @@ class Examples:
 class Order:
     """Which examples are in which batch: a function of (seed, epoch, index) and of nothing that was asked before.
 
-    The examples are permuted again for each epoch. With `lengths`, the examples of 64 consecutive batches are then
-    sorted by length and cut into batches again, and the batches of the epoch are permuted: little padding, and each
-    example still exactly once per epoch.
+    The examples are permuted again for each epoch. With `lengths`, the examples of 64 consecutive batches (of 512 where
+    an example has several lengths) are then sorted by length and cut into batches again, and the batches of the epoch
+    are permuted: little padding, and each example still exactly once per epoch. With `batch_tokens`, all examples are
+    sorted, and a batch has as many as fit.
 
     Args:
         num_examples: number of examples, at least 1.
         batch_size: examples of a batch over all processes together, at least `world_size`; where it is `num_examples`
             or more there is one batch.
         seed: seed of the order, 0 or more.
-        lengths: length of each example, int `[num_examples]`, to put examples of similar length together.
+        lengths: length of each example, int `[num_examples]`, or several of each, `[num_examples, n]`, to put examples
+            of similar length together; the last one counts most.
+        batch_tokens: in place of `batch_size`, the longest length in a batch times its number of examples is at most
+            this, and as near to it as can be; 0: there are `batch_size` examples.
         shuffle: False keeps the examples as they are, and leaves `lengths` unused.
         drop_last: leave out the last batch of an epoch if it is not full (other examples in each epoch).
         rank: this process.
@@ -167,6 +189,7 @@ class Order:
         *,
         seed: int,
         lengths: np.ndarray | None = None,
+        batch_tokens: int = 0,
         shuffle: bool = True,
         drop_last: bool = False,
         rank: int = 0,
@@ -185,19 +208,25 @@ class Order:
             raise ValueError(f"Order(seed=...) must be 0 or more; got {seed}.")
         if lengths is not None and len(lengths) != num_examples:
             raise ValueError(f"Order(lengths=...) needs one length an example, {num_examples}; got {len(lengths)}.")
+        if batch_tokens and (lengths is None or drop_last or not shuffle):
+            raise ValueError("Order(batch_tokens=...) needs lengths, and the default shuffle and drop_last.")
         self._num_examples = num_examples
-        self._batch_size = batch_size
         self._seed = seed
         self._lengths = lengths if shuffle else None
+        self._fills = batch_tokens > 0
         self._shuffle = shuffle
         self._rank = rank
         self._world_size = world_size
         num_full, rest = divmod(num_examples, batch_size)
         drop_last = drop_last and num_full > 0
         self._num_used = num_full * batch_size if drop_last else num_examples
-        self.num_batches = num_full if num_full and (drop_last or rest < world_size) else num_full + 1
-        if not rest:
-            self.num_batches = num_full
+        starts = np.arange(0, num_full * batch_size if rest < world_size or drop_last else num_examples, batch_size)
+        self._starts = starts if len(starts) else np.zeros(1, dtype=np.int64)
+        self._window = (_WINDOW_BATCHES if lengths is None or lengths.ndim == 1 else _WINDOW_OF_PAIRS) * batch_size
+        if batch_tokens and lengths is not None:
+            longest = np.sort(lengths.reshape(num_examples, -1).max(1))
+            self._starts, self._window = _filled(longest, batch_tokens, least=world_size), num_examples
+        self.num_batches = len(self._starts)
         self._epoch: tuple[int, np.ndarray, np.ndarray] | None = None
 
     def batch(self, epoch: int, index: int) -> np.ndarray:
@@ -218,8 +247,8 @@ class Order:
             self._epoch = (epoch, *self._plan(epoch))
         _, examples, batches = self._epoch
         number = int(batches[index])
-        start = number * self._batch_size
-        stop = self._num_used if number == self.num_batches - 1 else start + self._batch_size
+        start = int(self._starts[number])
+        stop = self._num_used if number == self.num_batches - 1 else int(self._starts[number + 1])
         return examples[start + self._rank : stop : self._world_size].copy()
 
     def _plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -230,11 +259,28 @@ class Order:
         examples = generator.permutation(self._num_examples)[: self._num_used]
         if self._lengths is None or self.num_batches == 1:
             return examples, np.arange(self.num_batches)
-        window = _WINDOW_BATCHES * self._batch_size
-        for start in range(0, len(examples), window):
-            part = examples[start : start + window]
-            part[:] = part[np.argsort(self._lengths[part], kind="stable")]
+        columns = self._lengths.reshape(self._num_examples, -1).T
+        if self._fills:  # what says how many fit is what batches are cut by
+            columns = np.concatenate([columns, columns.max(0, keepdims=True)])
+        for start in range(0, len(examples), self._window):
+            part = examples[start : start + self._window]
+            part[:] = part[np.lexsort(columns[:, part])]
         return examples, generator.permutation(self.num_batches)
+
+
+def _filled(longest: np.ndarray, tokens: int, least: int) -> np.ndarray:
+    """Return where the batches of examples with rising lengths begin; each has `least` examples or more."""
+    starts, start = [], 0
+    while start < len(longest):
+        starts.append(start)
+        some = longest[start : start + max(tokens, least)]
+        fits = some * np.arange(1, len(some) + 1) <= tokens
+        start += max(least, len(some) if fits.all() else int(np.argmin(fits)))
+    if len(starts) > 1 and (last := len(longest) - least) < starts[-1]:
+        starts[-1] = last
+        if last - starts[-2] < least:
+            starts.pop()
+    return np.array(starts, dtype=np.int64)
 
 
 def cut_by_length(lengths: np.ndarray, *, share: float = 0.15, least: int = 2**16) -> list[np.ndarray]:

@@ -41,9 +41,12 @@ class Streamed:
         """About how many examples there are."""
         return int(self._sizes.sum())
 
-    def order(self, batch_size: int, *, seed: int, shuffle: bool, rank: int, world_size: int) -> "StreamedOrder":
+    def order(
+        self, batch_size: int, *, seed: int, shuffle: bool, rank: int, world_size: int, batch_tokens: int = 0
+    ) -> "StreamedOrder":
         """Return which examples are in which batch of `batch_size`; they are always shuffled."""
         assert shuffle, "only all data at once are not shuffled"
+        assert not batch_tokens, "lengths are not known"
         windows = Windows(self._sizes, batch_size, seed=seed, units=self._units, rank=rank, world_size=world_size)
         return StreamedOrder(self, windows)
 

@@ -27,7 +27,7 @@ SPEC = TaskSpec(
     pretrained=ModelSpec("thalweg.models.presets:pooled_pretrained", "subwords", defaults=TUNED),
     frozen=_solved("linear", "linear-newton", "encoded", READ_BY_ITSELF),
     defaults={"model": "bag"},
-    traits=frozenset({"text", "tokens", "bigrams", "classes", "labels", "taught"}),
+    traits=frozenset({"text", "lengths", "tokens", "bigrams", "classes", "labels", "taught"}),
     answers=frozenset({"top", "threshold"}),
     online="thalweg.online.classifier:OnlineClassifier",
 )

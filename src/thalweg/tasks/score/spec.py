@@ -26,6 +26,6 @@ SPEC = TaskSpec(
     pretrained=_model("pretrained", "subwords", {**TUNED, "dropout": 0.0}),
     frozen=ModelSpec(_LINEAR, "encoded", _LINEAR, READ_BY_ITSELF, "linear-newton", solves_by_default=True),
     defaults={"model": "linear", "bigrams": 0},
-    traits=frozenset({"text", "tokens", "bigrams", "pairs", "taught"}),
+    traits=frozenset({"text", "lengths", "tokens", "bigrams", "pairs", "taught"}),
     online="thalweg.online.regressor:OnlineRegressor",
 )

@@ -37,6 +37,6 @@ SPEC = TaskSpec(
         "lr": 5e-3,
         "epochs": 5.0,
     },
-    traits=frozenset({"text", "classes", "chain"}),
+    traits=frozenset({"text", "lengths", "classes", "chain"}),
     answers=frozenset({"tokens"}),
 )

@@ -14,8 +14,8 @@ SPEC = TaskSpec(
     pretrained=ModelSpec("thalweg.models.presets:translate_pretrained", "translate", defaults=TUNED),
     defaults={
         "model": "transformer", "tokenizer": "bpe", "vocabulary_size": 4000, "normalize": ("nfc",), "max_length": 64,
-        "tie": True, "label_smoothing": 0.1, "epochs": 12.0,
+        "tie": True, "tie_source": True, "label_smoothing": 0.1, "epochs": 12.0,
     },
-    traits=frozenset({"text", "tokens", "classes", "writes", "translates"}),
+    traits=frozenset({"text", "lengths", "tokens", "classes", "writes", "translates"}),
     answers=frozenset({"top", "beam", "length_penalty"}),
 )  # fmt: skip

@@ -99,6 +99,7 @@ def build_feed(recipe: Recipe, task: AbstractTask, examples: Rows, device: torch
         examples,
         task.training_batch,
         batch_size=training.batch_size,
+        batch_tokens=training.batch_tokens,
         accumulate=training.accumulate,
         seed=recipe.run.seed,
         device=device,
@@ -122,6 +123,7 @@ def model_options(recipe: Recipe) -> ModelOptions:
         sparsity=options.sparsity,
         lora=options.lora,
         lora_alpha=options.lora_alpha,
+        tie_source=options.tie_source,
     )
 
 

@@ -44,6 +44,11 @@ def tie(values: Values) -> bool:
     return values["tie"] and (values["head"] == "softmax" or values["targets"] == "trained")
 
 
+def tie_source(values: Values) -> bool:
+    """Two sides with a vocabulary each have nothing to share."""
+    return values["tie_source"] and values["vocabularies"] == "joint"
+
+
 def label_smoothing(values: Values) -> float:
     """No other loss has a distribution over words to smooth."""
     return values["label_smoothing"] if values["head"] in ("softmax", *names.CONTRASTIVE_HEADS) else 0.0
@@ -65,6 +70,11 @@ def no_warmup(values: Values) -> str:
     """Why a schedule reads no warmup."""
     schedule = values["schedule"]
     return f"on --schedule {schedule}" if schedule in ("constant", *names.SCORED_SCHEDULES) and values["warmup"] else ""
+
+
+def no_lengths(values: Values) -> str:
+    """Why texts are not put together by their lengths."""
+    return "on --batch-size full" if not values["batch_size"] else ""
 
 
 def on_linear(values: Values) -> str:

@@ -107,6 +107,10 @@ class ModelSection:
         "Tie the output layer's matrix to the embedding (language, translate)", False, trait="writes",
         follows=defaults.tie, other_losses="always",
     )]
+    tie_source: Annotated[bool, Option(
+        "Tie the embedding of the source to that of the target, which takes one vocabulary (translate)", False,
+        trait="translates", models=("lstm", "transformer"), other_losses="always", follows=defaults.tie_source,
+    )]
     target_width: Annotated[int, Option(
         "Width of the --targets vectors", 128, WIDTH, follows=defaults.target_width, continuous=True,
         other_losses="always",
@@ -225,6 +229,11 @@ class TrainingSection:
     batch_size: Annotated[int, Option(
         'Examples per micro-batch; "full" (0) is all data in one batch', 64, FROM_ZERO, full_batch=0,
         solver_needs=0, wants="method", parse=batch_size,
+    )]
+    batch_tokens: Annotated[int, Option(
+        "Tokens per micro-batch in place of --batch-size, padding included, with texts of like lengths together; 0 is "
+        "off", 0, FROM_ZERO, solver_needs=0, full_batch=0, wants="method", trait="lengths",
+        models=(*_LAYERED, FINE_TUNED), idle=defaults.no_lengths,
     )]
     accumulate: Annotated[int, Option(
         "Gradient accumulation: micro-batches per optimizer step", 1, COUNT, solver_needs=1,

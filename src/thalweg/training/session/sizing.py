@@ -185,6 +185,8 @@ def _against_streaming(opened: Opened, source: AbstractSource) -> str:
     options = opened.options
     if "series" in names.task_spec(options["task"]).traits:
         return "A forecast learns from the order of all rows."
+    if options.get("batch_tokens"):
+        return "--batch-tokens takes the lengths of all texts."
     if options.get("optimizer") in names.SOLVERS or options.get("certify"):
         return "Training to a proved optimum takes all data at once."
     return why_not(source) or "This training takes all data in each step." * _takes_all(_in_batches(opened.decided))

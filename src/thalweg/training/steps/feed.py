@@ -32,6 +32,8 @@ class Feed:
         collate: `task.training_batch`.
         batch_size: examples a micro-batch; 0 takes all of them (full batch, collated once; sequences of very different
             lengths as several micro-batches, so that there is little padding).
+        batch_tokens: in place of `batch_size`, where that is not 0, most tokens of a micro-batch, the padding of its
+            longer side included; 0, and where examples have no lengths: `batch_size` counts.
         accumulate: micro-batches per step.
         seed: seed of the order.
         device: where the batches go.
@@ -45,6 +47,7 @@ class Feed:
         collate: Collate,
         *,
         batch_size: int,
+        batch_tokens: int = 0,
         accumulate: int = 1,
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -52,7 +55,8 @@ class Feed:
         as_stored: bool = False,
     ) -> None:
         self.examples = examples
-        self._seed, self._batch_size = seed, batch_size
+        has_lengths = batch_size > 0 and examples.lengths is not None
+        self._seed, self._batch_size, self._batch_tokens = seed, batch_size, batch_tokens if has_lengths else 0
         self.collate = collate
         self.accumulate = accumulate
         self.device = device
@@ -62,6 +66,7 @@ class Feed:
             batch_size,
             seed=seed,
             shuffle=batch_size > 0,
+            batch_tokens=self._batch_tokens,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
         )
@@ -82,6 +87,7 @@ class Feed:
             self.examples,
             self.collate,
             batch_size=batch_size,
+            batch_tokens=self._batch_tokens,
             accumulate=self.accumulate,
             seed=self._seed,
             device=self.device,
@@ -131,6 +137,8 @@ class Feed:
         lengths = self.examples.lengths
         if lengths is None or not len(lengths):
             return 0
+        if self._batch_tokens:
+            return max(self._batch_tokens, distributed.world_size() * int(lengths.max()))
         return min(self._batch_size or len(lengths), len(lengths)) * int(lengths.max())
 
     def num_tokens(self) -> int:
