@@ -298,7 +298,9 @@ class AbstractTask(ABC):
             InputError: for what it cannot do; by default, for anything.
         """
         for name in scoring.given:
-            raise InputError(f"--{name.replace('_', '-')} is for texts that are written; task '{self.name}' has none.")
+            raise InputError(
+                f"--{name.replace('_', '-')} is for translations; an evaluation of task '{self.name}' has none."
+            )
         return self
 
     @property

@@ -74,8 +74,12 @@ def run_command(*arguments):
         ("by-loss", ["--beam", "0"], "--beam must be a whole number from 1 to 1,000; got 0"),
         ("by-loss", ["--length-penalty", "-1"], "--length-penalty must be a number from 0 to 10; got -1"),
         ("by-loss", ["--bleu-tokenizer", "13b"], "There is no tokenizer of BLEU '13b'; .* Did you mean '13a'"),
-        ("labels", ["--references", "{}/test.tsv"], "--references is for texts that are written; task 'classify' has"),
-        ("labels", ["--beam", "2"], "--beam is for texts that are written; task 'classify' has none"),
+        (
+            "labels",
+            ["--references", "{}/test.tsv"],
+            "--references is for translations; an evaluation of task 'classify'",
+        ),
+        ("labels", ["--beam", "2"], "--beam is for translations; an evaluation of task 'classify' has none"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(pairs, folder, flags, message, capsys):

@@ -27,7 +27,7 @@ from thalweg.training.steps.evaluate import Evaluation
 from thalweg.training.steps.held_out import chosen_from, interval_notes, part_seen, to_json, written_notes
 from thalweg.training.trackers.tracking import tracking
 
-MAX_GENERATED = 2000  # validation examples that are written out for BLEU and the like; `evaluate` takes all of a file
+MAX_GENERATED = 1000  # validation examples that are written out for BLEU and the like; `evaluate` takes all of a file
 
 
 def train_and_finish(
