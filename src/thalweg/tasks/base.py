@@ -221,6 +221,11 @@ class AbstractTask(ABC):
         """Collate examples to train on, with the weights they have in the training loss; by default as `batch`."""
         return self.batch(examples, indices)
 
+    @property
+    def drawn_batch(self) -> Callable[[Examples, np.ndarray, np.ndarray, int], Batch] | None:
+        """What collates examples that differ in each step (see `thalweg.training.steps.feed`); None: they don't."""
+        return None
+
     @final
     def predictions(self, model: nn.Module, head: AbstractHead, examples: Examples) -> tuple[Tensor, Tensor]:
         """Return what the head says about all examples, and their targets, both on the CPU.

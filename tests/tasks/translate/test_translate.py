@@ -227,6 +227,28 @@ def test_source_and_target_may_have_vocabularies_of_their_own(tmp_path, tokenize
         Translate.load(tmp_path, chosen)
 
 
+@pytest.mark.parametrize("vocabularies", ["joint", "separate"])
+def test_training_batches_are_cut_otherwise_in_each_step(vocabularies):
+    chosen = settings("bpe", share=0.1, max_length=30, bpe_dropout=0.5, vocabularies=vocabularies)
+    task, prepared = Translate.prepare(Pairs([(f"{a} {n}", b) for n, (a, b) in enumerate(words(20) * 9)]), None, chosen)
+    rows = np.arange(len(prepared.train))
+
+    def sides(batch):
+        for tokenizer, name in ((task.source_vocabulary, "tokens"), (task.tokenizer, "targets")):
+            ids = batch.targets if name == "targets" else batch.inputs[name]
+            yield [tokenizer.decode([token for token in row if token > 3]) for row in ids.tolist()]
+
+    usual = task.batch(prepared.train, rows)
+    assert torch.equal(task.training_batch(prepared.train, rows).targets, usual.targets)
+    one, two, again = (task.drawn_batch(prepared.train, rows, rows, number) for number in (1, 2, 1))
+    assert [*sides(one)] == [*sides(two)] == [*sides(usual)]
+    assert torch.equal(one.targets, again.targets)
+    assert not torch.equal(one.targets, two.targets)
+    assert int(one.mask.sum()) > int(usual.mask.sum())
+    assert one.inputs["decoder_tokens"][:, 0].tolist() == [2] * len(rows)
+    assert Translate.prepare(Pairs(words()), None, settings("bpe"))[0].drawn_batch is None
+
+
 def test_both_vocabularies_grow_from_those_of_a_run():
     chosen = settings("word", vocabularies="separate")
     old, _ = Translate.prepare(Pairs(scripts(20)), None, chosen)

@@ -65,6 +65,18 @@ REFUSED = {
     "a threshold that is no number": ({"threshold": "high"}, 'auto; got "high"'),
     "class weights": ({"class_weights": "equal"}, "no class weights 'equal'"),
     "no bound": ({"epochs": 0.0}, "Give --epochs or --steps"),
+    "dropout of words": (
+        {"task": "translate", "tokenizer": "word", "bpe_dropout": 0.1},
+        "--bpe-dropout needs --tokenizer bpe; got 'word'",
+    ),
+    "dropout in one batch of all data": (
+        {"task": "translate", "optimizer": "lbfgs", "line_search": "wolfe", "bpe_dropout": 0.1},
+        "--bpe-dropout draws other tokens in each step",
+    ),
+    "vectors for two vocabularies": (
+        {"task": "translate", "vocabularies": "separate", "word_vectors": "v.txt"},
+        "leave them out, or give --vocabularies",
+    ),
     "bigrams of characters": ({"tokenizer": "char", "bigrams": 10}, "--bigrams needs --tokenizer word"),
     "width and heads": ({"model": "transformer", "width": 10, "heads": 4}, "multiple of --heads; got 10 and 4"),
     "tfixup with norms": ({"model": "transformer", "init": "tfixup"}, "--init tfixup is for"),

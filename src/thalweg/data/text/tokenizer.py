@@ -193,6 +193,16 @@ class Tokenizer:
         return SPLITS[self.kind](text)
 
     @property
+    def merges(self) -> list[tuple[str, str]]:
+        """The pairs that "bpe" joins, the first first; none for other kinds."""
+        pairs = json.loads(self._inner.to_str())["model"].get("merges", ())
+        return [(pair[0], pair[1]) for pair in pairs]
+
+    def words(self, ids: Iterable[int] | np.ndarray) -> list[str]:
+        """Return the words of a text by its ids, in the library's letters: "bpe" joins nothing over their borders."""
+        return [word for word, _ in self._inner.pre_tokenizer.pre_tokenize_str(self.decode(ids))]
+
+    @property
     def entries(self) -> list[str]:
         """The names of all entries but the special ones, in the order of their ids."""
         return self._tokens[len(SPECIALS) :]

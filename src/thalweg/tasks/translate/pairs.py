@@ -9,10 +9,13 @@ import torch
 
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.collate import pad
+from thalweg.data.arrays.equal import Prefixes, same_rows
 from thalweg.data.arrays.ragged import Ragged, RaggedBuilder, Spill
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
+from thalweg.data.text.subwords.dropout import Dropout
+from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
 
@@ -167,6 +170,17 @@ def _is_odd(sources: np.ndarray, targets: np.ndarray, limit: float) -> np.ndarra
     return (longer > SHORT) & (longer > limit * shorter)
 
 
+def view_of(examples: Examples, sizes: str) -> Prefixes:
+    """Return the target tokens, each predicted from the source and those before; `sizes` of vocabulary and length."""
+    source, target = examples.ragged("source"), examples.ragged("target")
+    first = same_rows((source.values[: int(source.offsets[-1])], source.lengths))
+    sees = (
+        "the source text and the translation up to the next token (fixed: the normalization, the vocabulary of "
+        f"{sizes} each)"
+    )
+    return Prefixes(target.values[: int(target.offsets[-1])], target.lengths, first, sees)
+
+
 def as_bytes(parts: Iterable[Sequence[str]], spill: Spill) -> Ragged:
     """Return texts as a column of examples."""
     builder = RaggedBuilder(np.uint8, spill)
@@ -177,6 +191,35 @@ def as_bytes(parts: Iterable[Sequence[str]], spill: Spill) -> Ragged:
 
 def _bytes(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8)
+
+
+@final
+class Redrawn:
+    """Pairs in other subwords for each step; see `thalweg.data.text.subwords.dropout.Dropout`.
+
+    Args:
+        source: tokenizer of the sources, of the kind "bpe".
+        target: tokenizer of the targets, which may be the same.
+        probability: with which a merge is left out.
+        longest: most tokens of a text.
+    """
+
+    def __init__(self, source: AnyTokenizer, target: AnyTokenizer, probability: float, longest: int) -> None:
+        assert isinstance(source, Tokenizer)
+        assert isinstance(target, Tokenizer)
+        first = Dropout(source, probability)
+        self._sides = {"source": first, "target": first if target is source else Dropout(target, probability)}
+        self._longest = longest
+
+    def __call__(
+        self, examples: Examples, indices: np.ndarray, keys: np.ndarray, number: int
+    ) -> tuple[Examples, np.ndarray]:
+        """Return these examples drawn for a step of this number, and their places; `keys` are a number for each."""
+        columns: dict[str, Ragged | np.ndarray] = {}
+        for turn, (name, dropout) in enumerate(self._sides.items()):
+            rows = list(examples.ragged(name).take(indices))
+            columns[name] = dropout.drawn(rows, keys, 2 * number + turn, self._longest)
+        return Examples(columns), np.arange(len(indices))
 
 
 @final

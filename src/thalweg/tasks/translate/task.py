@@ -1,7 +1,7 @@
 """Translation: a text in, a text out, learned from pairs."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -13,7 +13,7 @@ from typing_extensions import override
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.collate import pad
-from thalweg.data.arrays.equal import Prefixes, View, same_rows
+from thalweg.data.arrays.equal import View
 from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.arrays.split import validation_rows
 from thalweg.data.files.base import AbstractSource
@@ -29,7 +29,7 @@ from thalweg.tasks.questions import flat, text_problem
 from thalweg.tasks.reading.text_column import TextColumn
 from thalweg.tasks.translate import report as translate_report
 from thalweg.tasks.translate import scores
-from thalweg.tasks.translate.pairs import Pairs, Reading, as_bytes, tokens_of
+from thalweg.tasks.translate.pairs import Pairs, Reading, Redrawn, as_bytes, tokens_of, view_of
 from thalweg.tasks.verdict import Seen, main_figure
 from thalweg.tasks.writing.base import AbstractWritingTask
 from thalweg.tasks.writing.generate import beam_search, greedy
@@ -62,6 +62,7 @@ class Translate(AbstractWritingTask):
         source_tokenizer: that of the sources; None: there is one for both.
         long: what becomes of longer training pairs: "drop" or "cut" (see `thalweg.tasks.translate.pairs.Reading`).
         max_ratio: how many times as many tokens one side of a training pair may have as the other; 0: any number.
+        bpe_dropout: see `thalweg.data.text.subwords.dropout.Dropout`; both sides of training batches are drawn.
         bleu_tokenizer: see `thalweg.tasks.translate.scores.score`.
         select: the metric of written texts that picks the best weights, "bleu" or "chrf"; "": the loss does.
         scoring: how an evaluation writes and measures texts.
@@ -76,6 +77,7 @@ class Translate(AbstractWritingTask):
     source_tokenizer: AnyTokenizer | None = None
     long: str = "drop"
     max_ratio: float = 0.0
+    bpe_dropout: float = 0.0
     bleu_tokenizer: str = "13a"
     select: str = ""
     scoring: Scoring = AS_PREDICTED
@@ -107,7 +109,10 @@ class Translate(AbstractWritingTask):
 
     @classmethod
     def _of(cls, known: Mapping[str, Any], settings: Settings) -> "Translate":
-        same = {name: getattr(settings, name) for name in ("bleu_tokenizer", "select", "long", "max_ratio", "spill")}
+        same = {
+            name: getattr(settings, name)
+            for name in ("bleu_tokenizer", "select", "long", "max_ratio", "bpe_dropout", "spill")
+        }
         return cls(settings.normalizer(), max_length=settings.max_length, **same, **known)
 
     @classmethod
@@ -186,13 +191,9 @@ class Translate(AbstractWritingTask):
 
     def view(self, examples: Examples) -> View:
         """Return the target tokens, each predicted from the source text and the target tokens before it."""
-        source, target = examples.ragged("source"), examples.ragged("target")
-        first = same_rows((source.values[: int(source.offsets[-1])], source.lengths))
-        sees = (
-            "the source text and the translation up to the next token (fixed: the normalization, the "
-            f"vocabulary of {self.tokenizer.vocabulary_size:,} tokens, the maximum length of {self.max_length:,} each)"
+        return view_of(
+            examples, f"{self.tokenizer.vocabulary_size:,} tokens, the maximum length of {self.max_length:,}"
         )
-        return Prefixes(target.values[: int(target.offsets[-1])], target.lengths, first, sees)
 
     @override
     def files(self) -> dict[str, bytes]:
@@ -226,6 +227,14 @@ class Translate(AbstractWritingTask):
         targets, target_mask = pad(examples.ragged("target"), indices)
         decoder_tokens = torch.cat([torch.full((len(targets), 1), self.tokenizer.begin), targets[:, :-1]], 1)
         return Batch({"tokens": tokens, "mask": mask, "decoder_tokens": decoder_tokens}, targets, target_mask)
+
+    @property
+    @override
+    def drawn_batch(self) -> Callable[[Examples, np.ndarray, np.ndarray, int], Batch] | None:
+        if not self.bpe_dropout:
+            return None
+        draw = Redrawn(self.source_vocabulary, self.tokenizer, self.bpe_dropout, self.max_length)
+        return lambda *asked: self.batch(*draw(*asked))
 
     @override
     def meter(self) -> AbstractMeter:

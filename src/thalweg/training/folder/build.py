@@ -105,6 +105,7 @@ def build_feed(recipe: Recipe, task: AbstractTask, examples: Rows, device: torch
         device=device,
         dtype=choose_precision(recipe.run.precision, device)[0],
         as_stored=training.optimizer == spec.solver and spec.layout == "bag",
+        drawn=task.drawn_batch,
     )
 
 

@@ -101,6 +101,7 @@ def settings_of(
         device=recipe.run.device,
         long=data.long,
         max_ratio=data.max_ratio,
+        bpe_dropout=data.bpe_dropout,
         vocabularies=data.vocabularies,
         word_vectors=data.word_vectors,
         normalize_vectors=data.normalize_vectors,

@@ -81,6 +81,13 @@ def _sizes(recipe: Recipe) -> Iterator[str]:
         yield "Give --epochs or --steps (or --time alone)."
     if data.vocabularies == "separate" and data.word_vectors:
         yield "--word-vectors are of one vocabulary; leave them out, or give --vocabularies joint."
+    if data.bpe_dropout and data.tokenizer != "bpe":
+        yield f"--bpe-dropout needs --tokenizer bpe; got '{data.tokenizer}'. Leave it out."
+    if data.bpe_dropout and not training.batch_size:
+        yield (
+            f"--bpe-dropout draws other tokens in each step, and {training.optimizer} with all data in one batch wants "
+            "the same in each; give a --batch-size, or leave it out."
+        )
     if data.bigrams and data.tokenizer != "word":
         yield f"--bigrams needs --tokenizer word; got '{data.tokenizer}'. Give --bigrams 0."
     if not model.layers and model.model in OPTIONS["layers"].models:

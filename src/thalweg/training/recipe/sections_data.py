@@ -126,6 +126,10 @@ class DataSection:
         "How many times as many tokens one side of a training pair may have as the other (both up to 10: any); 0: any",
         0.0, RATIO, trait="translates",
     )]
+    bpe_dropout: Annotated[float, Option(
+        "Probability with which --tokenizer bpe leaves a merge out, so that training sees words cut in other ways each "
+        "time; 0: never", 0.0, FRACTION, trait="translates",
+    )]
     word_vectors: Annotated[str, Option(
         "Word vectors that initialize the embedding, or whose mean is read beside a bag of words",
         "", trait="text",

@@ -17,6 +17,8 @@ from thalweg.data.arrays.batches import Examples, Rows, cut_by_length
 
 MOST_AT_ONCE = 2**20  # tokens of a batch that nothing is learned from, which may be of any size
 Collate = Callable[[Examples, np.ndarray], Batch]
+Drawn = Callable[[Examples, np.ndarray, np.ndarray, int], Batch]
+"""Examples, places in them, a number for each of these, and one for the step -> a batch drawn for the step."""
 
 
 @final
@@ -39,6 +41,7 @@ class Feed:
         device: where the batches go.
         dtype: type of the weights; numbers among inputs and targets take it.
         as_stored: leave inputs in the types they are stored in, for a model that turns them into its own.
+        drawn: in place of `collate`, where examples look different in each step; None: they don't.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Feed:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         as_stored: bool = False,
+        drawn: Drawn | None = None,
     ) -> None:
         self.examples = examples
         has_lengths = batch_size > 0 and examples.lengths is not None
@@ -61,7 +65,7 @@ class Feed:
         self.accumulate = accumulate
         self.device = device
         self.dtype = dtype
-        self.as_stored = as_stored
+        self.as_stored, self.drawn = as_stored, drawn
         self._order = examples.order(
             batch_size,
             seed=seed,
@@ -93,6 +97,7 @@ class Feed:
             device=self.device,
             dtype=self.dtype,
             as_stored=self.as_stored,
+            drawn=self.drawn,
         )
 
     def __call__(self, step: int) -> list[Batch]:
@@ -108,7 +113,8 @@ class Feed:
         lengths = self.examples.lengths
         if self._is_full and lengths is not None:
             parts = [part[places] for part in parts for places in self._in_parts(lengths[part])]
-        batches = [self._collate(part) for part in parts]
+        number = int(np.random.SeedSequence([self._seed, step]).generate_state(1)[0])
+        batches = [self._collate(part, number) for part in parts]
         if self.is_fixed:
             self._full = batches
         return batches
@@ -124,7 +130,7 @@ class Feed:
     @property
     def is_fixed(self) -> bool:
         """Whether all steps have the same batches."""
-        return self._order.num_batches == 1 and isinstance(self.examples, Examples)
+        return self._order.num_batches == 1 and isinstance(self.examples, Examples) and self.drawn is None
 
     @property
     def is_alone(self) -> bool:
@@ -151,9 +157,13 @@ class Feed:
             parts = (part[places] for part in parts for places in cut_by_length(lengths[part]))
         return max(len(part) * int(lengths[part].max()) for part in parts if len(part))
 
-    def _collate(self, indices: np.ndarray) -> Batch:
+    def _collate(self, indices: np.ndarray, number: int) -> Batch:
         examples, places = self.examples.rows(indices)
-        batch = dataclasses.replace(self.collate(examples, places), keys=torch.from_numpy(indices))
+        if self.drawn is None:
+            batch = self.collate(examples, places)
+        else:
+            batch = self.drawn(examples, places, indices if len(indices) else np.zeros(1, dtype=np.int64), number)
+        batch = dataclasses.replace(batch, keys=torch.from_numpy(indices))
         if not len(indices):  # of data in blocks this process has none here; one stands for them, and does not count
             about = batch.targets[:, 0] if batch.mask is None and batch.targets.dim() > 1 else batch.targets
             mask = torch.zeros_like(about if batch.mask is None else batch.mask, dtype=torch.bool)
