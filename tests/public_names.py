@@ -518,7 +518,8 @@ def use_tasks() -> None:
     task, prepared = tasks.Forecast.prepare(data.SAMPLES["sunspots"], None, settings)
     same: tasks.Prepared = prepared
     print(spans, len(same.train), task.head(models.MLP([12, 3], activation=nn.Tanh), tasks.HeadOptions()))
-    print(tasks.greedy, tasks.beam_search, tasks.continue_texts)
+    print(tasks.greedy, tasks.beam_search, tasks.sampled, tasks.continue_texts)
+    print(tasks.Rules(no_repeat=3), tasks.Sampling(top_k=50), tasks.Hypotheses, tasks.Continuation([1], [-0.5]))
 
 
 def use_training(folder: Path) -> None:

@@ -191,8 +191,8 @@ TABLES = {
     "several": ("fine thing", "text,labels,error"),
     "tag": ("Anna1 sees Rome1", "tokens,tags,spans,error"),
     "score": ("a\tb", "text,other,score,error"),
-    "translate": ("one 1", "source,text,note,error"),
-    "language": ("the", "prompt,text,error"),
+    "translate": ("one 1", "source,text,score,log_probability,note,error"),
+    "language": ("the", "prompt,text,score,log_probability,note,error"),
 }
 
 
@@ -264,27 +264,113 @@ def test_words_of_a_table_are_split_as_in_training_and_texts_as_texts(predict):
     assert answers[1]["tokens"] == ["a", "b c"]
 
 
+WRITING = {
+    "--samples": 2, "--temperature": 0.5, "--top-p": 0.5, "--top-k": 2, "--seed": 1, "--no-repeat": 2,
+    "--repetition-penalty": 1.5,
+}  # fmt: skip
+FLAGS = {
+    **WRITING, "--top": 1, "--threshold": 0.4, "--length": 2, "--beam": 2, "--length-penalty": 0.5, "--prefix": "eins",
+    "--stop": "x", "--tokens": None, "--score": None,
+}  # fmt: skip
 READ = {
-    "classify": ["--top", "--threshold"],
-    "tag": ["--tokens"],
-    "score": [],
-    "forecast": ["--length"],
-    "translate": ["--top", "--beam", "--length-penalty"],
-    "language": ["--length", "--temperature", "--top-p", "--seed"],
+    "classify": {"--top", "--threshold"},
+    "tag": {"--tokens"},
+    "score": set(),
+    "forecast": {"--length"},
+    "translate": {*WRITING, "--top", "--beam", "--length-penalty", "--prefix", "--score"},
+    "language": {*WRITING, "--length", "--stop", "--score"},
 }
 
 
 @pytest.mark.parametrize("kind", READ)
 def test_an_option_that_the_task_does_not_read_is_refused(predict, kind):
-    values = {"--top": 1, "--threshold": 0.4, "--length": 2, "--temperature": 0.5, "--top-p": 0.5, "--seed": 1}
-    values["--length-penalty"] = 0.5
-    for flag in (*values, "--beam", "--tokens"):
-        given = [flag] if flag == "--tokens" else [flag, values.get(flag, 2)]
+    for flag, value in FLAGS.items():
+        given = [flag] if value is None else [flag, value]
         code, _, err = predict(kind, "1,2;" * 40 + "1,2" if kind == "forecast" else "a\tb", *given)
         is_read = flag in READ[kind]
         assert (code, f"this run is of task {kind} and reads " in err, f"Leave {flag} out." in err) == (
             (0, False, False) if is_read else (2, True, True)
         )
+
+
+@pytest.mark.parametrize("kind", ["classify", "several", "tag", "score", "translate", "language"])
+def test_one_input_has_one_line(predict, kind):
+    inputs = ["fine\tfilm", "awful thing"] if kind == "score" else ["fine film", "one 3"]
+    more = ["--length", 5, "--stop", "\n"] if kind == "language" else []
+    code, out, _ = predict(kind, *(one for one in inputs if kind != "score" or "\t" in one), *more, json_lines=False)
+    assert (code, len(out.splitlines())) == (0, 1 if kind == "score" else 2)
+    if "--top" in READ.get(kind, ["--top"]):
+        code, out, _ = predict(kind, "fine film", "--top", 2, json_lines=False)
+        assert code == 0
+        assert len(out.splitlines()) == {"several": 3, "classify": 2}.get(kind, len(out.splitlines())) <= 3
+
+
+def test_given_texts_are_measured(predict):
+    code, (one, two), _ = predict("language", "the river", "to the sea", "--score")
+    assert code == 0
+    assert one["log_probability"] == pytest.approx(sum(one["log_probabilities"]))
+    assert one["score"] == pytest.approx(one["log_probability"] / len(one["tokens"]))
+    assert two["perplexity"] > 1
+    code, out, _ = predict("language", "the river", "--score", json_lines=False)
+    assert code == 0
+    assert out.startswith("log-probability -")
+    code, (pair,), _ = predict("translate", "one 3\teins 3", "--score")
+    assert (code, pair["source"], pair["target"]) == (0, "one 3", "eins 3")
+    code, rows, _ = predict("translate", "--score", file=("n.tsv", "id\ttarget\tsource\n7\teins 3\tone 3\n8\t\tone\n"))
+    assert rows[0]["log_probabilities"] == pytest.approx(pair["log_probabilities"], abs=1e-5)
+    assert "got an empty one" in rows[1]["error"]
+    code, (line,), _ = predict("translate", "--score", stdin=b"one 3\teins 3\n")
+    assert line["log_probability"] == pytest.approx(pair["log_probability"], abs=1e-5)
+    code, (lost,), err = predict("translate", "one 3", "--score")
+    assert (code, lost["score"]) == (2, None)
+    assert "with one tab between them; got 0 tabs" in err
+
+
+@pytest.mark.parametrize(
+    ("kind", "wishes", "message"),
+    [
+        ("language", ["--score", "--length", 3], "--length is for texts that are written, and --score measures given"),
+        (
+            "language",
+            ["--samples", 2, "--temperature", 0],
+            "--samples is for drawn texts, and --temperature 0 draws none",
+        ),
+        ("language", ["--min-length", 2], "--min-length 2 is for texts that end at --stop"),
+        ("language", ["--decoding", "fast"], "--decoding fast is for continuous outputs"),
+        ("language", ["--decoding", "slow"], "--decoding must be exact or fast; got 'slow'"),
+        ("translate", ["--beam", 4, "--samples", 2], "--beam 4 searches for the best texts, and --samples draws some"),
+        ("translate", ["--min-length", 300], "--min-length must be at most 63"),
+        ("translate", ["--top-k", 0], "--top-k must be a whole number from 1 to"),
+        ("translate", ["--no-repeat", -1], "--no-repeat must be a whole number from 0 to"),
+        ("translate", ["--repetition-penalty", 0], "--repetition-penalty must be a number from 0.01 to 100; got 0"),
+        ("translate", ["--stop", "x"], "--stop is for language; this run is of task translate"),
+        ("language", ["--stop", ""], "--stop must be a text that is not empty"),
+        ("score", ["--score"], "--score is for language and translate; this run is of task score"),
+        ("language", ["--jsonn"], "thalweg predict has no option --jsonn; did you mean --json?"),
+        ("language", ["--sampels", 3], "thalweg predict has no option --sampels; did you mean --samples?"),
+    ],
+)
+def test_wishes_that_cannot_be_are_refused_in_a_sentence(predict, kind, wishes, message):
+    code, _, err = predict(kind, "one", *wishes)
+    assert code == 2
+    assert message in err
+
+
+def test_what_was_drawn_does_not_depend_on_the_other_inputs(predict):
+    options = ["--length", 6, "--temperature", 1]
+    _, answers, _ = predict("language", "", "", "the", *options)
+    texts = [answer["text"] for answer in answers]
+    assert texts[0] != texts[1]
+    _, rows, _ = predict("language", *options, file=("n.jsonl", jsonl([{"text": ""}, {"text": None}, {"text": "the"}])))
+    assert [rows[0]["text"], rows[1]["text"], rows[2]["text"]] == [texts[0], None, texts[2]]
+    _, lines, _ = predict("language", *options, "--samples", 2, "--csv", stdin=b"the\n", json_lines=False)
+    assert lines.splitlines()[0] == "line,prompt,text,score,log_probability,note,error"
+    assert len(lines.splitlines()) == 3 or lines.count("1,the,") == 2
+
+
+def test_a_text_that_begins_with_a_dash_comes_after_two(predict):
+    code, out, _ = predict("language", "--length", 2, "--json", "--", "--odd", "-- x", json_lines=False)
+    assert (code, [json.loads(line)["prompt"] for line in out.splitlines()]) == (0, ["--odd", "-- x"])
 
 
 @pytest.fixture

@@ -46,6 +46,14 @@ ODD = {
     "seed": [-1, 2**63, 0.5],
     "temperature": [-1.0, 1e-320, 1e-30, 1e308, float("inf"), float("nan"), "hot", 10**5000],
     "length_penalty": [-0.1, 10.1, float("nan"), "x", 10**5000],
+    "min_length": [-1, 10**6, 0.5],
+    "samples": [0, 1001, None],
+    "top_k": [0, -1, 10**8, 2.0],
+    "no_repeat": [-1, 1001, 1.5],
+    "repetition_penalty": [0.0, -1.0, 101, float("nan"), "x"],
+    "stop": ["", ["a", ""], 3, [None]],
+    "prefix": [None, 7, ["a"]],
+    "decoding": ["", "slow", None, 1],
     "top_p": [0.0, 1.1, -1.0, float("nan"), float("inf"), "x", 10**5000],
 }
 
@@ -58,5 +66,35 @@ def test_absurd_wishes_are_refused_before_anything_is_computed(name):
 
 
 def test_the_largest_wishes_are_taken():
-    assert AnswerOptions(top=1000, length=100_000, beam=1000, seed=2**63 - 1, temperature=1e-6, top_p=1e-9).beam == 1000
+    assert AnswerOptions(top=1000, length=100_000, beam=1000, seed=2**63 - 1).beam == 1000
+    assert AnswerOptions(samples=1000, top_k=10**7, no_repeat=1000, temperature=1e-6, top_p=1e-9).samples == 1000
     assert AnswerOptions(temperature=0.0).temperature == 0.0
+
+
+@pytest.mark.parametrize(
+    ("wishes", "message"),
+    [
+        ({"temperature": 0.0, "samples": 2}, "--samples is for drawn texts, and --temperature 0 draws none"),
+        ({"temperature": 0.0, "top_k": 5}, "--top-k is for drawn texts"),
+        ({"temperature": 0.0, "top_p": 0.5}, "--top-p is for drawn texts"),
+        ({"beam": 4, "samples": 3}, "--beam 4 searches for the best texts, and --samples draws some; leave one"),
+        ({"beam": 2, "temperature": 0.5}, "--beam 2 searches for the best texts, and --temperature draws some"),
+    ],
+)
+def test_wishes_that_contradict_each_other_are_refused(wishes, message):
+    with pytest.raises(InputError, match=message):
+        AnswerOptions(**wishes)
+
+
+def test_one_text_to_stop_at_is_a_list_of_one():
+    assert AnswerOptions(stop="\n").stop == ("\n",)
+    assert AnswerOptions(stop=["a", "b"]).stop == ("a", "b")
+    assert hash(AnswerOptions(stop=["a"])) == hash(AnswerOptions(stop="a"))
+
+
+def test_texts_are_drawn_where_that_was_asked_for():
+    assert not AnswerOptions().is_drawn
+    assert not AnswerOptions(temperature=0.0, beam=3).is_drawn
+    assert all(
+        AnswerOptions(**one).is_drawn for one in ({"samples": 2}, {"top_k": 9}, {"top_p": 0.9}, {"temperature": 1.0})
+    )

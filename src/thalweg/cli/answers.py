@@ -22,7 +22,7 @@ from thalweg.errors import InputError, counted, lowered
 from thalweg.report.text import one_line
 from thalweg.tasks.answering import candidate_lines, figure_lines
 from thalweg.tasks.questions import AnswerOptions, Question, flat
-from thalweg.training.folder.answers import ERROR, answers_to, batches, is_answer, require_read
+from thalweg.training.folder.answers import ERROR, answers_to, batches, is_answer, require_alone, require_read
 from thalweg.training.folder.columns import NAMED
 from thalweg.training.folder.opening import has_series
 from thalweg.training.folder.run import Run
@@ -66,7 +66,7 @@ class Shape:
 class Answerer:
     """What gives the answers: a run, or a model that learns from a stream."""
 
-    answers: Callable[[list[Question]], list[dict[str, Any]]]
+    answers: Callable[[list[Question], int], list[dict[str, Any]]]  # of questions, the first of which has that place
     lines: Callable[[Mapping[str, Any]], list[str]]
     keys: tuple[str, ...]  # of an answer
     columns: tuple[str, ...]  # of a table of answers
@@ -97,6 +97,8 @@ def predict_and_show(
         return _predict_online(folder, arguments, file, options, named, shape, say)
     run = Run(folder)
     require_read(run.recipe.run.task, options)
+    score = bool(options.pop("score", False))
+    require_alone(options, score=score)
     if shape.keep and has_series(run.recipe.run.task):
         raise InputError("--keep is for answers to rows; a forecast is of a whole series. Leave it out.")
     length, threshold = options.get("length"), options.pop("threshold", None)
@@ -104,10 +106,11 @@ def predict_and_show(
         raise InputError(f"--length must be at least 1; got {length}.")
     tokens = options.pop("tokens", False)
     asked = AnswerOptions(**options)
-    task, predict = run.answering(threshold)
+    task, predict = run.answering(threshold, score=score)
+    task.check_options(asked)
     answerer = Answerer(
-        lambda questions: answers_to(task, predict, questions, asked),
-        task.lines_of,
+        lambda questions, first: answers_to(task, predict, questions, asked, first=first),
+        lambda answer: task.lines_of(answer, shape.top),
         task.answer_keys,
         task.table_columns(shape.top),
         lambda answer: task.table_rows(answer, shape.top),
@@ -117,7 +120,7 @@ def predict_and_show(
         questions = _typed(arguments, lambda text: task.parse_input(text, length))
     else:
         source = open_like(vars(run.recipe.data), file, named, skip_bad_rows=True, once=True)
-        questions, notes = run.questions(source, named, length)
+        questions, notes = run.questions(source, named, length, task)
         for note in (*source.notes, *notes):
             say(note)
     if tokens:
@@ -171,7 +174,7 @@ def _show(
         if shape.form == "csv" and table is None:
             numbered = (LINE,) if any(question.line is not None for question in batch) else ()
             table = CsvTable((*numbered, *kept, *answerer.columns, ERROR))
-        for question, answer in zip(batch, answerer.answers(batch), strict=True):
+        for question, answer in zip(batch, answerer.answers(batch, num), strict=True):
             num += 1
             if not is_answer(answer):
                 num_failed += 1
@@ -284,8 +287,8 @@ def _predict_online(
     key = "text" if source is None else "row"
     ranked = [f"{name}_{place}" for place in range(1, shape.top + 1) for name in ("label", "probability")]
     answerer = Answerer(
-        lambda asked: [_online_answer(model, question, key, top) for question in asked],
-        lambda answer: candidate_lines(answer) if is_classifier else figure_lines(answer, (key,)),
+        lambda asked, _: [_online_answer(model, question, key, top) for question in asked],
+        lambda answer: candidate_lines(answer, shape.top) if is_classifier else figure_lines(answer, (key,)),
         (key, "label", "top") if is_classifier else (key, "score"),
         (key, "label", "probability", *ranked) if is_classifier else (key, "score"),
         lambda answer: [_online_row(answer, shape.top)],

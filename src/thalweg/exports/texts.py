@@ -33,9 +33,9 @@ from thalweg.heads.softmax import Softmax
 from thalweg.models.bag import Bag, LinearBag
 from thalweg.models.pair import Pair
 from thalweg.tasks.answering import answering
-from thalweg.tasks.base import AnswerOptions
 from thalweg.tasks.classify.task import Classify
 from thalweg.tasks.language.task import Language
+from thalweg.tasks.questions import AnswerOptions
 from thalweg.tasks.reading.text_reader import TextReader
 from thalweg.tasks.score.task import Score
 from thalweg.tasks.tag.task import Tag

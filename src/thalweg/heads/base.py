@@ -30,6 +30,7 @@ from thalweg.errors import require
 
 # Sums over thousands of targets lose their last digits in these types.
 HALF_PRECISION = (torch.float16, torch.bfloat16)
+ALL = 2**31 - 1  # answers of a head: more than there are ids
 
 
 class ConvexLoss(enum.Enum):
@@ -180,6 +181,11 @@ class AbstractHead(nn.Module, abc.ABC):
         del mask
         ids, found = self.decode(prediction, prediction.shape[-1])
         return torch.zeros_like(found).scatter(-1, ids, found.exp())
+
+    def log_probabilities(self, prediction: Tensor) -> Tensor:
+        """Return the log-probability of every id, `[..., ids]`, for heads whose targets are ids; float32 at least."""
+        ids, found = self.decode(prediction, ALL)
+        return torch.zeros_like(found).scatter(-1, ids, found)
 
     def prefer(self, offset: Tensor) -> bool:
         """Add an offset `[ids]` to the scores where `best_ids` seeks the best answers; return whether the head can.

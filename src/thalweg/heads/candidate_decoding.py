@@ -122,6 +122,13 @@ class CandidateDecoding(AbstractHead):
         shape = (*prediction.shape[:-1], ids.shape[-1])
         return ids.reshape(shape), values.reshape(shape)
 
+    def log_probabilities(self, prediction: Tensor) -> Tensor:
+        """Return the log-probability of every id, minus infinity for those that are no candidates."""
+        ids, found = self.decode(prediction, self.num_near + len(self.shortlist))
+        shape = (*prediction.shape[:-1], self.head.targets.num)
+        # An id that comes twice has minus infinity the second time.
+        return found.new_full(shape, -torch.inf).scatter_reduce(-1, ids, found, "amax")
+
     def _log_tail(self, prediction: Tensor, ids: Tensor) -> Tensor:
         """The logarithm of the sum over all words that are not candidates, `[n]`, from the sample."""
         order = ids.sort(-1).values

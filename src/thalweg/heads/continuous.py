@@ -21,6 +21,7 @@ from typing import ClassVar, TypedDict, final
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from thalweg.errors import require
 from thalweg.heads.base import AbstractHead, expand_to, masked, upcast
@@ -230,6 +231,11 @@ class AbstractContinuous(AbstractHead):
         ids, values = rank(lambda a, b: self._block_scores(flat, a, b), self.targets.num, k, block_size(len(flat)))
         shape = (*prediction.shape[:-1], ids.shape[-1])
         return ids.reshape(shape), values.reshape(shape)
+
+    @final
+    @override
+    def log_probabilities(self, prediction: Tensor) -> Tensor:
+        return torch.log_softmax(self.scores(prediction), -1)
 
     @final
     def after_step(self) -> None:

@@ -193,6 +193,10 @@ class Softmax(AbstractHead):
         return top_k(torch.log_softmax(upcast(prediction), dim=-1), k)
 
     @override
+    def log_probabilities(self, prediction: Tensor) -> Tensor:
+        return torch.log_softmax(upcast(prediction), dim=-1)
+
+    @override
     def best_ids(self, prediction: Tensor, mask: Tensor | None = None) -> Tensor:
         del mask
         return prediction.argmax(-1)

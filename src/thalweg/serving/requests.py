@@ -8,9 +8,8 @@ from typing import Any, Final, NoReturn, final
 from thalweg.errors import InputError, counted, shown
 from thalweg.tasks.questions import AnswerOptions
 
-INPUT, INPUTS, THRESHOLD = "input", "inputs", "threshold"
-MAX_BEAM: Final = 64
-_TYPES: Final = {"top": int, "length": int, "beam": int, "seed": int}
+INPUT, INPUTS, THRESHOLD, SCORE = "input", "inputs", "threshold", "score"
+MAX_BEAM: Final = 64  # and samples
 
 
 @final
@@ -69,17 +68,19 @@ class Asked:
         options: how to answer.
         threshold: see `Run.predict`.
         is_single: whether one input was asked for by itself, and not a list.
+        score: whether given texts are measured.
     """
 
     inputs: tuple[Any, ...]
     options: AnswerOptions
     threshold: float | None
     is_single: bool
+    score: bool = False
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """What inputs must have in common to be answered together."""
-        return self.options, self.threshold
+        """What inputs must have in common to be answered together; drawn texts depend on their places in a request."""
+        return self.options, self.threshold, self.score, id(self) if self.options.is_drawn else 0
 
 
 def read_request(body: bytes, limits: Limits, read: Collection[str]) -> Asked:
@@ -115,7 +116,7 @@ def read_request(body: bytes, limits: Limits, read: Collection[str]) -> Asked:
             raise RefusedError(
                 413, f"Input {place}: expected at most {counted(limits.characters, 'character')}, got {_size(value):,}."
             )
-    return Asked(tuple(inputs), _options(given, limits), _threshold(given), INPUT in given)
+    return Asked(tuple(inputs), _options(given, limits), _threshold(given), INPUT in given, _score(given))
 
 
 def _json(body: bytes) -> Any:
@@ -130,16 +131,27 @@ def _json(body: bytes) -> Any:
 
 
 def _options(given: Mapping[str, Any], limits: Limits) -> AnswerOptions:
-    names = [field.name for field in dataclasses.fields(AnswerOptions)]
+    names = [field.name for field in dataclasses.fields(AnswerOptions) if field.name != "places"]
     asked = {name: given[name] for name in names if name in given}
-    for name, most in (("length", limits.length), ("beam", MAX_BEAM)):
+    for name, most in (("length", limits.length), ("beam", MAX_BEAM), ("samples", MAX_BEAM)):
         value = asked.get(name)
         if isinstance(value, int) and value > most:
             raise RefusedError(422, f'"{name}" may be at most {most:,} here; got {shown(value)}.')
     try:
-        return AnswerOptions(**({"length": min(200, limits.length)} | asked))
+        usual: dict[str, Any] = {"length": min(200, limits.length)}
+        return AnswerOptions(**(usual | asked))
     except (InputError, TypeError) as error:
         raise RefusedError(422, str(error).replace("--", "")) from None
+
+
+def _score(given: Mapping[str, Any]) -> bool:
+    value = given.get(SCORE, False)
+    others = [key for key in given if key not in (INPUT, INPUTS, SCORE)]
+    if not isinstance(value, bool):
+        raise RefusedError(422, f'"{SCORE}" must be true or false; got {shown(value)}.')
+    if value and others:
+        raise RefusedError(422, f'"{others[0]}" is for texts that are written, and "{SCORE}" measures given ones.')
+    return value
 
 
 def _threshold(given: Mapping[str, Any]) -> float | None:

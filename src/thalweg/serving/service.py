@@ -2,15 +2,15 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Final, final
 
 from thalweg import names
 from thalweg.errors import InputError
 from thalweg.serving.batches import Answer, Batches
-from thalweg.serving.requests import THRESHOLD, Asked, Limits, RefusedError, read_request
-from thalweg.tasks.base import AbstractTask, Predict
-from thalweg.tasks.questions import Question
+from thalweg.serving.requests import Asked, Limits, RefusedError, read_request
+from thalweg.tasks.questions import AbstractAnswering, Predict, Question
 from thalweg.training.folder.answers import ERROR, answers_to, is_answer
 from thalweg.training.folder.run import Run
 from thalweg.training.integrity.history import finite
@@ -53,7 +53,9 @@ class Service:
         self.is_ending = False
         self._say, self._begin, self._run = say, begin, run
         self._read = names.task_spec(run.recipe.run.task).answers
-        self._by_threshold: dict[float | None, tuple[AbstractTask, Predict]] = {None: run.answering()}
+        self._by_kind: dict[tuple[float | None, bool], tuple[AbstractAnswering, Predict]] = {
+            (None, False): run.answering()
+        }
         self._batches: Batches | None = None
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -75,8 +77,9 @@ class Service:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                # A language model draws for all texts together, so that an answer would depend on the others.
-                batches = Batches(self._answers, most=self.limits.waiting, together="seed" not in self._read)
+                # A continuation is long and drawn by its place in the request, so that nothing is gained.
+                together = "seed" not in self._read or "beam" in self._read
+                batches = Batches(self._answers, most=self.limits.waiting, together=together)
                 batches.start()
                 self._batches = batches
                 self._begin()
@@ -138,20 +141,20 @@ class Service:
 
     def _answers(self, inputs: Sequence[Any], asked: Asked) -> list[Answer]:
         """Return the answers to inputs of one kind; it runs in the only thread that answers."""
-        known = self._by_threshold
-        if asked.threshold not in known:
-            try:
-                found = self._run.answering(asked.threshold)
-            except InputError as error:
-                raise RefusedError(422, str(error).replace(f"--{THRESHOLD}", f'"{THRESHOLD}"')) from None
-            if len(known) > MAX_THRESHOLDS:
-                del known[next(key for key in known if key is not None)]
-            known[asked.threshold] = found
-        task, predict = known[asked.threshold]
-        return answers_to(task, predict, [Question(_as_tuple(value, task)) for value in inputs], asked.options)
+        known, kind = self._by_kind, (asked.threshold, asked.score)
+        try:
+            if kind not in known:
+                found = self._run.answering(asked.threshold, score=asked.score)
+                if len(known) > MAX_THRESHOLDS:
+                    del known[next(key for key in known if key[0] is not None)]
+                known[kind] = found
+            task, predict = known[kind]
+            return answers_to(task, predict, [Question(_as_tuple(value, task)) for value in inputs], asked.options)
+        except InputError as error:
+            raise RefusedError(422, re.sub("--([a-z-]+)", _as_key, str(error))) from None
 
     def _about(self) -> dict[str, Any]:
-        task = self._by_threshold[None][0]
+        task = self._by_kind[None, False][0]
         found: dict[str, Any] = {
             "run": self._run.folder.name,
             "task": task.name,
@@ -178,6 +181,10 @@ class Service:
         await send({"type": "http.response.body", "body": body if with_body else b""})
 
 
-def _as_tuple(value: Any, task: AbstractTask) -> Any:
+def _as_key(found: re.Match[str]) -> str:
+    return f'"{found[1].replace("-", "_")}"'
+
+
+def _as_tuple(value: Any, task: AbstractAnswering) -> Any:
     """Return a pair of texts as a tuple; anything else as it is."""
     return tuple(value) if task.reads_pairs and isinstance(value, list) else value

@@ -12,6 +12,11 @@ from .tag.spans import Span as Span
 from .tag.spans import spans_of as spans_of
 from .tag.task import Tag as Tag
 from .translate.task import Translate as Translate
-from .writing.generate import beam_search as beam_search
+from .writing.beam import Hypotheses as Hypotheses
+from .writing.beam import beam_search as beam_search
+from .writing.beam import greedy as greedy
+from .writing.beam import sampled as sampled
+from .writing.generate import Continuation as Continuation
 from .writing.generate import continue_texts as continue_texts
-from .writing.generate import greedy as greedy
+from .writing.rules import Rules as Rules
+from .writing.sampling import Sampling as Sampling

@@ -57,12 +57,15 @@ def figure_lines(answer: Mapping[str, Any], inputs: Collection[str] = ()) -> lis
     return ["  ".join(figure(value) for name, value in answer.items() if name not in inputs)]
 
 
-def candidate_lines(answer: Mapping[str, Any]) -> list[str]:
-    """Return an answer with candidates (`top`) as lines: the best (or all its `labels`), then the others, indented."""
+def candidate_lines(answer: Mapping[str, Any], top: int) -> list[str]:
+    """Return an answer with candidates (`top`) as lines: the best (or all its `labels`), then the others, indented.
+
+    `top` candidates were asked for; by nobody, 0, there is one line.
+    """
     candidates = [f"{entry['label']}  {entry['probability']:.1%}" for entry in answer["top"]]
     if "labels" in answer:
-        return [", ".join(answer["labels"]) or "(none)", *(f"    {entry}" for entry in candidates)]
-    return [candidates[0], *(f"    {entry}" for entry in candidates[1:])]
+        return [", ".join(answer["labels"]) or "(none)", *(f"    {entry}" for entry in candidates[:top])]
+    return [candidates[0], *(f"    {entry}" for entry in candidates[1:top])]
 
 
 def figure(value: Any) -> str:

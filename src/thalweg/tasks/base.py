@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, final
 
@@ -13,14 +13,14 @@ import numpy as np
 from thalweg.data.arrays.batches import Examples, Rows
 from thalweg.data.arrays.equal import View
 from thalweg.data.arrays.ragged import Ragged
-from thalweg.data.files.base import AbstractSource, BadRow
+from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
 from thalweg.errors import InputError
 from thalweg.models.shape import ModelShape
-from thalweg.tasks.answering import answering, figure_lines
+from thalweg.tasks.answering import answering
 from thalweg.tasks.growing import Growth, grown
 from thalweg.tasks.meter import AbstractMeter
-from thalweg.tasks.questions import AnswerOptions, Question, texts_in
+from thalweg.tasks.questions import AbstractAnswering, Predict
 from thalweg.tasks.settings import Settings
 from thalweg.tasks.verdict import Seen, main_figure
 from thalweg.tasks.written import NOTHING, Generated, Scoring
@@ -36,8 +36,6 @@ BATCH_SIZE = 256  # of examples that are looked at once training is over
 
 TableMaker = Callable[[int, int, AnyTokenizer | None], "Tensor"]
 """Size of the vocabulary, width, tokenizer -> unit vectors `[vocabulary, width]`."""
-Predict = Callable[[Sequence[Any], AnswerOptions], list[dict[str, Any]]]
-"""Inputs, how to answer -> the answers, as `AbstractTask.predict` gives them."""
 
 
 class HeadFamily(Protocol):
@@ -115,22 +113,14 @@ class Prepared:
         return dataclasses.replace(self, train=train, lines=lines)
 
 
-class AbstractTask(ABC):
+class AbstractTask(AbstractAnswering):
     """One kind of question put to a network.
 
     A task is made by `prepare` from data, or by `load` from a run's folder; after either it can build heads and
     batches, and answer. It holds vocabulary, labels, scaling: what is needed to read new input. It holds no weights.
     """
 
-    name: ClassVar[str]
-    inputs: ClassVar[tuple[str, ...]]
-    """Roles of the columns that `predict` reads, in the order of an input's parts; none: a file's first column."""
     row_is_example: ClassVar[bool] = True
-
-    @property
-    def reads_pairs(self) -> bool:
-        """Whether an input is two texts."""
-        return False
 
     @property
     def vocabulary(self) -> AnyTokenizer | None:
@@ -330,105 +320,17 @@ class AbstractTask(ABC):
         """
         return main_figure(metrics, self.selects_by[0], seen, "examples")
 
-    @abstractmethod
-    def predict(
-        self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
-    ) -> list[dict[str, Any]]:
-        """Answer new inputs (each a text, a tuple of texts, or numbers); one JSON-able dictionary for each.
-
-        Raises:
-            InputError: if an input has the wrong form.
-        """
-
     def predictor(self, weights: Mapping[str, np.ndarray]) -> Predict | None:
         """Return what answers like `predict` from saved weights, without PyTorch; None where it needs that."""
         del weights
 
-    def parse_input(self, text: str, length: int | None) -> Any:
-        """Return the input that an argument or a line of standard input stands for: by default the text as it is.
-
-        Args:
-            text: what was typed.
-            length: how long an answer was asked for (`--length`); None: nothing was said.
-        """
-        del length
-        return text
-
-    def input_of(self, cells: Sequence[Any], *, plain: bool) -> tuple[Any, str]:
-        """Return the input that the cells of a row stand for, and why they stand for none ("" if they do).
-
-        By default they are texts.
-
-        Args:
-            cells: those of the columns of the roles `inputs`, in that order.
-            plain: whether they are plain text, such as the lines of a file, in place of the columns of training.
-        """
-        del plain
-        texts, problem = texts_in(cells)
-        return (texts[0] if len(texts) == 1 else tuple(texts)), problem
-
-    def questions_of(
-        self, source: AbstractSource, columns: Mapping[str, Any], length: int | None, *, plain: bool = False
-    ) -> Iterator[Question]:
-        """Yield a question for each row of a file, in their order, those that cannot be read among them.
-
-        Args:
-            source: the file, opened with `skip_bad_rows`.
-            columns: role -> column, as `Settings.columns`.
-            length: see `parse_input`.
-            plain: see `input_of`.
+    def scorer(self) -> AbstractAnswering:
+        """Return what measures given texts in place of writing some: how probable each is, and each of its tokens.
 
         Raises:
-            InputError: if a column is missing.
+            InputError: for a task that does not write text.
         """
-        del length
-        wanted = [columns[role] for role in self.inputs or ("text",) if role in columns]
-        if source.kind == "text" or not wanted:
-            wanted, plain = list(source.columns[:1]), True
-        for name in wanted:
-            if name not in source.columns:
-                raise InputError(
-                    f"{source.name} has no column '{name}', which the run was trained on; it has "
-                    f"{', '.join(source.columns)}."
-                )
-        places = [source.columns.index(name) for name in wanted]
-        for row in source.all_rows():
-            if isinstance(row, BadRow):
-                yield Question(line=row.line, problem=row.reason)
-            else:
-                value, problem = self.input_of([row.values[place] for place in places], plain=plain)
-                yield Question(value, row.line, problem, row.values)
-
-    def problem(self, value: Any, options: AnswerOptions) -> str:
-        """Return why an input cannot be answered, as half a sentence; "" where nothing is known to be wrong with it."""
-        del value, options
-        return ""
-
-    @final
-    def check(self, inputs: Sequence[Any], options: AnswerOptions) -> None:
-        """Raise an InputError that names the place of the first input that cannot be answered."""
-        for place, value in enumerate(inputs, start=1):
-            if problem := self.problem(value, options):
-                raise InputError(f"Input {place}: {problem}.")
-
-    @property
-    def answer_keys(self) -> tuple[str, ...]:
-        """The keys that all answers have, in their order; they are None where there is no answer."""
-        return ()
-
-    def table_columns(self, top: int) -> tuple[str, ...]:
-        """Return the columns of a table of answers; `top` candidates are asked for, 0 by nobody."""
-        del top
-        return self.answer_keys
-
-    def table_rows(self, answer: Mapping[str, Any], top: int) -> list[dict[str, Any]]:
-        """Return an answer as rows of that table: by default one, with what the answer has."""
-        del top
-        return [dict(answer)]
-
-    def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
-        """Return one of `predict`'s answers as lines for a terminal: by default its values without the inputs."""
-        return figure_lines(answer, self.inputs)
+        raise InputError(f"--score measures texts by a model that writes them; task '{self.name}' has none.")
 
     @abstractmethod
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:

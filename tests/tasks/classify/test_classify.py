@@ -14,11 +14,12 @@ from thalweg.batch import Batch
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.models import presets
-from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
+from thalweg.tasks.base import HeadOptions, Settings
 from thalweg.tasks.classify.decision import Decision
 from thalweg.tasks.classify.meter import LabelMeter
 from thalweg.tasks.classify.notes import label_notes
 from thalweg.tasks.classify.task import Classify
+from thalweg.tasks.questions import AnswerOptions
 
 SINGLE = {"text": "text", "label": "label"}
 SEVERAL = {**SINGLE, "multilabel": True, "separator": ";"}
@@ -81,8 +82,10 @@ def test_training_learns_and_a_saved_task_answers_the_same(tmp_path, columns, la
 def test_answers_are_lines(tmp_path):
     task, _ = prepared(tmp_path)
     top = [{"label": "a", "probability": 0.75}, {"label": "b", "probability": 0.25}]
-    assert task.lines_of({"text": "x", "label": "a", "top": top}) == ["a  75.0%", "    b  25.0%"]
-    assert task.lines_of({"text": "x", "labels": [], "top": top}) == ["(none)", "    a  75.0%", "    b  25.0%"]
+    assert task.lines_of({"text": "x", "label": "a", "top": top}, 2) == ["a  75.0%", "    b  25.0%"]
+    assert task.lines_of({"text": "x", "label": "a", "top": top}) == ["a  75.0%"]
+    assert task.lines_of({"text": "x", "labels": [], "top": top}, 2) == ["(none)", "    a  75.0%", "    b  25.0%"]
+    assert task.lines_of({"text": "x", "labels": ["a", "b"], "top": top}) == ["a, b"]
 
 
 def test_metrics_of_one_label_equal_sklearn():

@@ -13,9 +13,10 @@ from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.models.presets import ModelOptions, window_lstm, window_mlp
-from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
+from thalweg.tasks.base import HeadOptions, Settings
 from thalweg.tasks.forecast.metrics import ForecastMeter
 from thalweg.tasks.forecast.task import Forecast
+from thalweg.tasks.questions import AnswerOptions
 
 
 class Table(AbstractSource):

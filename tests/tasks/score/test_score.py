@@ -14,7 +14,8 @@ from thalweg.data.arrays.standardize import Standardizer
 from thalweg.data.files.sources import open_source
 from thalweg.errors import InputError
 from thalweg.models import presets
-from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
+from thalweg.tasks.base import HeadOptions, Settings
+from thalweg.tasks.questions import AnswerOptions
 from thalweg.tasks.regression import correlations, nmse
 from thalweg.tasks.score.meter import ScoreMeter
 from thalweg.tasks.score.task import Score

@@ -19,7 +19,8 @@ from thalweg.objective import Objective
 from thalweg.optim.descent import Descent
 from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.line_search import Armijo
-from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
+from thalweg.tasks.base import HeadOptions, Settings
+from thalweg.tasks.questions import AnswerOptions
 from thalweg.tasks.reading.spelling import spelling_classes, spellings
 from thalweg.tasks.reading.words import WordReader
 from thalweg.tasks.tag.spans import SpanScore

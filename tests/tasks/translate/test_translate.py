@@ -18,7 +18,8 @@ from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.models.presets import ModelOptions, translate_lstm, translate_transformer
 from thalweg.objective import Objective
-from thalweg.tasks.base import AnswerOptions, HeadOptions, Settings
+from thalweg.tasks.base import HeadOptions, Settings
+from thalweg.tasks.questions import AnswerOptions
 from thalweg.tasks.translate.report import evenly_spaced, references_of, texts_of
 from thalweg.tasks.translate.scores import QUICK, score
 from thalweg.tasks.translate.task import Translate
@@ -293,7 +294,7 @@ def test_saved_and_loaded_task_answers_alike(tmp_path, tokenizer, build):
     first, second = (one.predict(model, head, texts, AnswerOptions(beam=3)) for one in (task, loaded))
     assert first == second
     assert [answer["source"] for answer in first] == texts
-    assert first[2] == {"source": "", "text": "", "candidates": []}
+    assert first[2] == {"source": "", "text": "", "score": None, "log_probability": None, "candidates": []}
     for answer in first[:2]:
         values = [candidate["score"] for candidate in answer["candidates"]]
         assert values == sorted(values, reverse=True)

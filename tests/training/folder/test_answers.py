@@ -61,7 +61,11 @@ WRONG = {
     "an option that there is not": (["fine"], {"topp": 1}, "predict has no option 'topp'; it takes beam, columns, "),
     "text for a number": (["fine"], {"top": "2"}, "--top must be a whole number from 1 to 1,000; got '2'"),
     "a part of a candidate": (["fine"], {"top": 1.5}, "--top must be a whole number from 1 to 1,000; got 1.5"),
-    "an option of another task": (["fine"], {"top_p": 0.5}, "--top-p is for language; this run is of task classify "),
+    "an option of another task": (
+        ["fine"],
+        {"top_p": 0.5},
+        "--top-p is for language and translate; this run is of task classify ",
+    ),
 }
 
 

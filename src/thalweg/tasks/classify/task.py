@@ -25,12 +25,12 @@ from thalweg.models.bag_scores import BagScores
 from thalweg.models.shape import ModelShape
 from thalweg.storage.forms import distinct_texts, record
 from thalweg.tasks.answering import answering, candidate_lines, sigmoid, softmax
-from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Predict, Prepared, Settings
+from thalweg.tasks.base import AbstractMeter, AbstractTask, HeadOptions, Prepared, Settings
 from thalweg.tasks.classify.decision import DECISION, Decision, decision_of
 from thalweg.tasks.classify.distilling import label_comparison, mixed_labels
 from thalweg.tasks.classify.notes import label_notes, missing_labels, require_same
 from thalweg.tasks.growing import Growth, grown
-from thalweg.tasks.questions import flat, joined, text_problem
+from thalweg.tasks.questions import AnswerOptions, Predict, flat, joined, text_problem
 from thalweg.tasks.reading.draft import TextDraft
 from thalweg.tasks.reading.labels import LabelReader, Labels, counts_of, split_texts
 from thalweg.tasks.reading.saved import json_bytes, reading
@@ -413,8 +413,8 @@ class Classify(AbstractTask, AbstractPupil):
         return answers
 
     @override
-    def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
-        return candidate_lines(answer)
+    def lines_of(self, answer: Mapping[str, Any], top: int = 0) -> list[str]:
+        return candidate_lines(answer, top)
 
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return the confusion matrix, the labels' F1 and the worst mistakes."""

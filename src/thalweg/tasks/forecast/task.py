@@ -19,7 +19,7 @@ from thalweg.errors import InputError, lowered
 from thalweg.heads.base import AbstractHead
 from thalweg.heads.squared import Squared
 from thalweg.models.shape import ModelShape
-from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.base import AbstractMeter, AbstractTask, HeadOptions, Prepared, Settings
 from thalweg.tasks.forecast import metrics as measures
 from thalweg.tasks.forecast.answers import answers_to, forecast_keys, lines_of, table_columns, table_rows, windows_asked
 from thalweg.tasks.forecast.asked import asked_window
@@ -36,7 +36,7 @@ from thalweg.tasks.forecast.rows.reading import Layout, read_series
 from thalweg.tasks.forecast.rows.series import check_length, check_variation
 from thalweg.tasks.forecast.running import ahead, forecasts
 from thalweg.tasks.forecast.windows import AnyReader, DifferenceReader, WindowReader, examples_of, together
-from thalweg.tasks.questions import Question
+from thalweg.tasks.questions import AnswerOptions, Question
 from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.verdict import Seen, main_figure
 from thalweg.tasks.written import Generated
@@ -406,7 +406,7 @@ inside and (lambda forecast, truth: inside(forecast, truth, series)),
         return table_rows(answer)
 
     @override
-    def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
+    def lines_of(self, answer: Mapping[str, Any], top: int = 0) -> list[str]:
         return lines_of(answer)
 
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:

@@ -17,5 +17,8 @@ SPEC = TaskSpec(
         "batch_size": 16, "epochs": 8.0, "width": 256, "hidden": 256,
     },
     traits=frozenset({"text", "tokens", "classes", "writes"}),
-    answers=frozenset({"length", "temperature", "top_p", "seed"}),
+    answers=frozenset({
+        "length", "min_length", "temperature", "top_p", "top_k", "samples", "repetition_penalty", "no_repeat", "stop",
+        "decoding", "seed", "score",
+    }),
 )  # fmt: skip

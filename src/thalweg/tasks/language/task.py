@@ -17,21 +17,20 @@ from thalweg.data.arrays.collate import pad
 from thalweg.data.arrays.equal import Prefixes, View
 from thalweg.data.arrays.ragged import RaggedBuilder
 from thalweg.data.files.base import AbstractSource
-from thalweg.data.text.pretrained_tokenizer import PretrainedTokenizer
-from thalweg.data.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
+from thalweg.data.text.tokenizer import EOS, UNK, Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.shape import ModelShape
 from thalweg.storage.forms import number, record
-from thalweg.tasks.answering import answering
-from thalweg.tasks.base import AbstractMeter, AnswerOptions, Prepared, Settings
+from thalweg.tasks.base import AbstractMeter, Prepared, Settings
 from thalweg.tasks.language import report as language_report
-from thalweg.tasks.questions import text_problem
+from thalweg.tasks.language.continuing import continued, streamed
+from thalweg.tasks.language.scored import ScoredTexts
+from thalweg.tasks.questions import AnswerOptions, text_problem
 from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.verdict import Seen, main_figure, short
 from thalweg.tasks.writing.base import AbstractWritingTask
-from thalweg.tasks.writing.generate import Sampling, continue_texts
 from thalweg.tasks.writing.token_sums import TokenMeter, perplexity
 
 FILE = "language.json"
@@ -253,28 +252,55 @@ class Language(AbstractWritingTask):
         del options
         return text_problem(value, "a prompt (it may be empty)")
 
+    @override
+    def check_options(self, options: AnswerOptions) -> None:
+        if options.min_length and not options.stop:
+            raise InputError(
+                f"--min-length {options.min_length} is for texts that end at --stop; without it a continuation has "
+                "--length tokens."
+            )
+        if options.min_length > options.length:
+            raise InputError(
+                f"--min-length must be at most --length; got {options.min_length:,} and {options.length:,}."
+            )
+
     @property
     @override
     def answer_keys(self) -> tuple[str, ...]:
-        return "prompt", "text"
+        return "prompt", "text", "score", "log_probability", "tokens", "log_probabilities"
+
+    @override
+    def table_columns(self, top: int) -> tuple[str, ...]:
+        return "prompt", "text", "score", "log_probability", "note"
+
+    @override
+    def table_rows(self, answer: Mapping[str, Any], top: int) -> list[dict[str, Any]]:
+        return [{**answer, **one} for one in answer.get("samples", [answer])]
 
     def predict(
         self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
     ) -> list[dict[str, Any]]:
-        """Write on from each prompt (a text, maybe empty): `{"prompt", "text"}`, the text without the prompt."""
+        """Write on from each prompt (a text, maybe empty).
+
+        Returns:
+            `{"prompt", "text", "score", "log_probability", "tokens", "log_probabilities"}`: the text without the
+            prompt, the mean of the log-probabilities of its tokens in the model, their sum, and each; with `samples`
+            also `"samples"`, a list of all texts, the first among them. A prompt of which only the end was read has a
+            "note".
+        """
+        self.check_options(options)
         self.check(inputs, options)
-        prompts = list(inputs)
-        ids = [self.prompt(text) for text in prompts]
-        unwritten = (PAD, UNK, BOS) if self.tokenizer.kind == "word" else (PAD, UNK, BOS, EOS)
-        if isinstance(self.tokenizer, PretrainedTokenizer):
-            unwritten = tuple(set(self.tokenizer.specials.values()))
-        writer: Any = model
-        with answering(model, head) as parameter:
-            sampling = Sampling(options.temperature, options.top_p, forbidden=unwritten)
-            sizes: dict[str, Any] = {"length": options.length, "window": self.max_length, "device": parameter.device}
-            written = continue_texts(writer, head, ids, sampling=sampling, seeds=[options.seed] * len(ids), **sizes)
-        texts = map(self.continuation, ids, written)
-        return [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
+        return continued(self, model, head, list(inputs), options)
+
+    def stream(self, model: nn.Module, head: AbstractHead, prompt: str, options: AnswerOptions) -> Iterator[str]:
+        """Yield the text that `predict` writes after a prompt, as it is written, in whole characters."""
+        self.check_options(options)
+        self.check([prompt], options)
+        return streamed(self, model, head, prompt, options)
+
+    @override
+    def scorer(self) -> ScoredTexts:
+        return ScoredTexts(self)
 
     def prompt(self, text: str) -> list[int]:
         """Return the ids of a prompt; an empty one is the beginning of a line."""
@@ -282,15 +308,18 @@ class Language(AbstractWritingTask):
         lines = [self.normalizer(line) + "\n" for line in full] + [self.normalizer(last)]
         return self._ids([line for line in lines if line]).tolist() or self._ids(["\n"]).tolist()
 
-    def continuation(self, before: list[int], after: list[int]) -> str:
-        """Return what the ids `after` add to the text of the ids `before`."""
+    def added(self, before: list[int], after: list[int]) -> str:
+        """Return what the ids `after` add to the text of the ids `before`, broken characters included."""
         begin, whole = self.text(before), self.text(before + after)
-        text = whole[len(begin) :] if whole.startswith(begin) else self.text(after)
-        return text.rstrip("\ufffd")  # the first bytes of a character whose others have not been written
+        return whole[len(begin) :] if whole.startswith(begin) else self.text(after)
+
+    def continuation(self, before: list[int], after: list[int]) -> str:
+        """Return what the ids `after` add to the text of the ids `before`, up to its last whole character."""
+        return self.added(before, after).rstrip("\ufffd")
 
     @override
-    def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
-        return [answer["prompt"] + answer["text"]]
+    def lines_of(self, answer: Mapping[str, Any], top: int = 0) -> list[str]:
+        return [answer["prompt"] + one["text"] for one in answer.get("samples", [answer])]
 
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return written texts, where the loss comes from, and the loss by place in a chunk."""

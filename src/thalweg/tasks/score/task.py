@@ -26,8 +26,9 @@ from thalweg.errors import InputError
 from thalweg.models.bag_scores import BagScores
 from thalweg.models.shape import ModelShape
 from thalweg.storage.forms import AGAIN, many, number, perhaps, record, truth
-from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Predict, Prepared, Settings
+from thalweg.tasks.base import AbstractMeter, AbstractTask, HeadOptions, Prepared, Settings
 from thalweg.tasks.growing import Growth, grown
+from thalweg.tasks.questions import AnswerOptions, Predict
 from thalweg.tasks.reading.numeric import scaled_by, stand_ins
 from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.reading.taught import Lessons, lessons_of, taken, taught_batch

@@ -28,9 +28,9 @@ from thalweg.heads.crf import CRF, NOT_GIVEN
 from thalweg.heads.softmax import Softmax
 from thalweg.models.shape import ModelShape
 from thalweg.storage.forms import distinct_texts, record, truth, whole
-from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, HeadOptions, Prepared, Settings
+from thalweg.tasks.base import AbstractMeter, AbstractTask, HeadOptions, Prepared, Settings
 from thalweg.tasks.growing import Growth, grown, names_from
-from thalweg.tasks.questions import text_problem
+from thalweg.tasks.questions import AnswerOptions, text_problem
 from thalweg.tasks.reading.labels import unseen
 from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.reading.subwords import SubwordReader
@@ -395,13 +395,11 @@ class Tag(AbstractTask):
 
     @override
     def table_columns(self, top: int) -> tuple[str, ...]:
-        del top
         return ("tokens", "tags", *(("spans",) if self.has_spans else ()))
 
     @override
     def table_rows(self, answer: Mapping[str, Any], top: int) -> list[dict[str, Any]]:
         """Return one row, with spaces between words and tags; as lists where a word has a space itself."""
-        del top
         is_plain = not any(len(word.split()) != 1 for word in answer["tokens"])
         row = {key: " ".join(answer[key]) if is_plain else answer[key] for key in ("tokens", "tags")}
         return [row | {"spans": answer["spans"]}]
@@ -424,7 +422,7 @@ class Tag(AbstractTask):
         return inputs_of_words(sentences, self.reader, self.features)
 
     @override
-    def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
+    def lines_of(self, answer: Mapping[str, Any], top: int = 0) -> list[str]:
         return ["  ".join(f"{word}/{tag}" for word, tag in zip(answer["tokens"], answer["tags"], strict=True))]
 
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:

@@ -17,5 +17,8 @@ SPEC = TaskSpec(
         "tie": True, "tie_source": True, "label_smoothing": 0.1, "epochs": 12.0,
     },
     traits=frozenset({"text", "lengths", "tokens", "classes", "writes", "translates"}),
-    answers=frozenset({"top", "beam", "length_penalty"}),
+    answers=frozenset({
+        "top", "beam", "length_penalty", "min_length", "temperature", "top_p", "top_k", "samples", "repetition_penalty",
+        "no_repeat", "prefix", "decoding", "seed", "score",
+    }),
 )  # fmt: skip

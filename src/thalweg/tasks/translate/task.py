@@ -22,23 +22,21 @@ from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError, counted
 from thalweg.heads.base import AbstractHead
 from thalweg.models.shape import ModelShape
-from thalweg.tasks.answering import answering
-from thalweg.tasks.base import AbstractMeter, AbstractTask, AnswerOptions, Prepared, Settings
+from thalweg.tasks.base import AbstractMeter, AbstractTask, Prepared, Settings
 from thalweg.tasks.growing import Growth, grown
-from thalweg.tasks.questions import flat, text_problem
+from thalweg.tasks.questions import AnswerOptions, flat, text_problem
 from thalweg.tasks.reading.text_column import TextColumn
 from thalweg.tasks.translate import report as translate_report
 from thalweg.tasks.translate import scores
+from thalweg.tasks.translate.decoding import BEAM, DECODED_TOGETHER, Translation, answer_of, prefix_places, translated
 from thalweg.tasks.translate.pairs import Pairs, Reading, Redrawn, as_bytes, tokens_of, view_of
+from thalweg.tasks.translate.scored import ScoredPairs
 from thalweg.tasks.verdict import Seen, main_figure
 from thalweg.tasks.writing.base import AbstractWritingTask
-from thalweg.tasks.writing.generate import beam_search, greedy
 from thalweg.tasks.writing.token_sums import TokenMeter, perplexity
-from thalweg.tasks.writing.unknown import UnknownWords
 from thalweg.tasks.written import AS_PREDICTED, Generated, Scoring
 
 SOURCE_TOKENIZER = "source_tokenizer.json"
-DECODED_TOGETHER = 128  # texts, times the width of the beam
 NUM_JUDGED = 200  # validation texts that each evaluation during training translates, where these pick the weights
 GREEDY = AnswerOptions(beam=1)
 NAMED = f"{', '.join(scores.NAMES.values())} and exact match"
@@ -166,8 +164,10 @@ class Translate(AbstractWritingTask):
 
     def _as_asked(self) -> AnswerOptions:
         """Return how an evaluation translates: as `predict` does, unless it was told otherwise."""
-        given = {"beam": self.scoring.beam, "length_penalty": self.scoring.length_penalty}
-        return AnswerOptions(**{name: value for name, value in given.items() if value is not None})
+        beam, power = self.scoring.beam, self.scoring.length_penalty
+        return AnswerOptions(
+            beam=BEAM if beam is None else beam, length_penalty=AnswerOptions.length_penalty if power is None else power
+        )
 
     @override
     def training_examples(self, source: AbstractSource, columns: dict[str, Any]) -> Examples:
@@ -280,15 +280,19 @@ class Translate(AbstractWritingTask):
         """
         indices = translate_report.evenly_spaced(len(examples), limit)
         options = GREEDY if quick else self._as_asked()
-        found = self.translations(
-            model, head, examples, indices, beam=options.beam, length_power=options.length_penalty
-        )
+        found = self._evaluated(model, head, examples, indices, options)
         references = translate_report.references_of(examples, indices)
         metrics = scores.QUICK if quick else tuple(scores.NAMES)
         scored = scores.score(found, references, tokenizer=self.bleu_tokenizer, metrics=metrics)
         notes = [] if quick else self._notes(options, len(indices), len(examples))
         notes += scores.notes(references, self.bleu_tokenizer) if notes else []
         return Generated(scored.values, scored.samples, len(indices), scored.signatures, notes)
+
+    def _evaluated(
+        self, model: nn.Module, head: AbstractHead, examples: Examples, rows: np.ndarray, options: AnswerOptions
+    ) -> list[str]:
+        power, beam = options.length_penalty, options.beam or BEAM
+        return self.translations(model, head, examples, rows, beam=beam, length_power=power)
 
     def _notes(self, options: AnswerOptions, num: int, num_all: int) -> list[str]:
         """Return how texts are translated for the figures, and what their references are."""
@@ -321,49 +325,26 @@ class Translate(AbstractWritingTask):
             together: texts times `beam` that are decoded at once; a GPU wants thousands.
         """
         texts = translate_report.texts_of(examples, "source", indices) if "source_text" in examples.columns else []
-        source = examples.ragged("source")
-        found = self._translate(model, head, source, indices, texts, beam, length_power, together)
-        return [texts[0][0] for texts in found]
+        options, source = AnswerOptions(beam=beam, length_penalty=length_power), examples.ragged("source")
+        found = self._translate((model, head), source, indices, texts, options, together)
+        return [self._written(best.tokens, best.words) for best, *_ in found]
 
     def _translate(
         self,
-        model: nn.Module,
-        head: AbstractHead,
+        networks: tuple[nn.Module, AbstractHead],
         source: Ragged,
         indices: np.ndarray,
         normalized: Sequence[str],
-        beam: int,
-        length_power: float,
-        together: int,
-    ) -> list[list[tuple[str, float]]]:
-        """Return for each text its translations with their scores, best first."""
-        order = np.argsort(source.lengths[indices], kind="stable")
-        found: list[list[tuple[str, float]]] = [[] for _ in order]
-        size = max(1, together // beam)
-        first, end = self.tokenizer.begin, self.tokenizer.end
-        unknown = UnknownWords(self.source_vocabulary, self.tokenizer, normalized)
-        never = (self.tokenizer.unknown,) if unknown.is_idle else ()
-        forbidden = tuple({self.tokenizer.pad, first, *never} - {end})
-        options: dict[str, Any] = {"first": first, "end": end, "length": self.max_length, "forbidden": forbidden}
-        writer: Any = model
-        with answering(model, head) as parameter:
-            for start in range(0, len(order), size):
-                part = order[start : start + size]
-                tokens, mask = (
-                    tensor.to(parameter.device)
-                    for tensor in pad(source, indices[part], padding=self.source_vocabulary.pad)
-                )
-                state = writer.start(tokens, mask)
-                if beam == 1:
-                    ids = greedy(writer, head, state, **options).unsqueeze(1)
-                    scores = torch.zeros(len(part), 1)
-                else:
-                    hypotheses = beam_search(writer, head, state, width=beam, length_power=length_power, **options)
-                    ids, scores = hypotheses.tokens, hypotheses.scores
-                words = unknown.find(model, tokens, mask, ids, part.tolist())
-                for place, *rest in zip(part.tolist(), ids.tolist(), words, scores.tolist(), strict=True):
-                    found[place] = [(self._written(row, known), score) for row, known, score in zip(*rest, strict=True)]
-        return found
+        options: AnswerOptions,
+        together: int = DECODED_TOGETHER,
+    ) -> list[list[Translation]]:
+        sizes: dict[str, int] = {"max_length": self.max_length, "together": together}
+        sides, prefix = (self.source_vocabulary, self.tokenizer), self._prefix(options.prefix)
+        return translated(sides, networks, source, indices, normalized, options, prefix=prefix, **sizes)
+
+    def _prefix(self, text: str) -> list[tuple[int, ...]]:
+        ids = self.tokenizer.encode_many([self.normalizer(text)])[0].tolist() if text else []
+        return prefix_places(self.tokenizer, ids, text, self.max_length)
 
     @override
     def text(self, ids: list[int]) -> str:
@@ -382,57 +363,78 @@ class Translate(AbstractWritingTask):
         del options
         return text_problem(value, "a text to translate")
 
+    @override
+    def check_options(self, options: AnswerOptions) -> None:
+        if options.min_length >= self.max_length:
+            raise InputError(
+                f"--min-length must be at most {self.max_length - 1:,}, the tokens of this run's translations; got "
+                f"{options.min_length:,}."
+            )
+        self._prefix(options.prefix)
+
     @property
     @override
     def answer_keys(self) -> tuple[str, ...]:
-        return "source", "text", "candidates"
+        return "source", "text", "score", "log_probability", "candidates"
 
     @override
     def table_columns(self, top: int) -> tuple[str, ...]:
-        return ("source", "text", *(f"{name}_{i}" for i in range(1, top + 1) for name in ("text", "score")), "note")
+        own = ("source", "text", "score", "log_probability")
+        return (*own, *(f"{name}_{i}" for i in range(1, top + 1) for name in ("text", "score")), "note")
 
     @override
     def table_rows(self, answer: Mapping[str, Any], top: int) -> list[dict[str, Any]]:
         row = {name: value for name, value in answer.items() if name != "candidates"}
+        if "samples" in answer:
+            return [row | one for one in answer["samples"]]
         return [row | flat(answer["candidates"][:top], ("text", "score"))]
 
     def predict(
         self, model: nn.Module, head: AbstractHead, inputs: Sequence[Any], options: AnswerOptions
     ) -> list[dict[str, Any]]:
-        """Translate texts: `{"source", "text", "candidates": [{"text", "score"}]}`.
+        """Translate texts.
 
-        A score is the mean log-probability of the translation's tokens. A text that was cut has a "note".
+        Returns:
+            `{"source", "text", "score", "log_probability", "candidates": [{"text", "score", "log_probability",
+            "tokens", "log_probabilities"}]}`: the best translation, the sum of the log-probabilities of its tokens in
+            the model (the end included) and the score, which is this sum over the number of tokens to the power of
+            `length_penalty`, so their mean; and the `top` best of all found. Drawn ones (`samples`) are in
+            `"samples"`, in the order in which they were drawn, and the first is the "text". A text that was cut has a
+            "note".
         """
+        self.check_options(options)
         self.check(inputs, options)
-        texts = list(inputs)
-        normalized, rows = self.normalizer.many(texts), np.arange(len(texts))
-        source = tokens_of(self.source_vocabulary, normalized, self.max_length).ids
-        found = self._translate(
-            model, head, source, rows, normalized, options.beam, options.length_penalty, DECODED_TOGETHER
-        )
-        answers: list[dict[str, Any]] = []
-        for text, ids, translations in zip(texts, source, found, strict=True):
-            # Two sequences of tokens may be one text.
-            best = dict(reversed([pair for pair in translations if pair[1] > -torch.inf]))
-            ranked = sorted(best.items(), key=lambda pair: -pair[1])[: options.top]
-            answer: dict[str, Any] = {"source": text, "text": ranked[0][0] if text.strip() else ""}
-            answer["candidates"] = [{"text": other, "score": score} for other, score in ranked] if text.strip() else []
-            if ids[-1] != self.source_vocabulary.end:
-                answer["note"] = f"truncated to {self.max_length} tokens"
-            answers.append(answer)
+        texts, power = list(inputs), options.length_penalty
+        normalized = self.normalizer.many(texts)
+        source = tokens_of(self.source_vocabulary, normalized, self.max_length)
+        found = self._translate((model, head), source.ids, np.arange(len(texts)), normalized, options)
+        answers = []
+        for text, is_cut, translations in zip(texts, source.is_cut.tolist(), found, strict=True):
+            each = [
+                {"text": self._written(one.tokens, one.words), **one.told(self.tokenizer, power)}
+                for one in (translations if text.strip() else ())
+            ]
+            note = {"note": f"truncated to {self.max_length} tokens"} if is_cut else {}
+            answers.append({"source": text, **answer_of(each, options), **note})
         return answers
 
     @override
-    def lines_of(self, answer: Mapping[str, Any]) -> list[str]:
-        others = [f"    {entry['text']}  ({entry['score']:.3g})" for entry in answer["candidates"][1:]]
+    def lines_of(self, answer: Mapping[str, Any], top: int = 0) -> list[str]:
+        if "samples" in answer:
+            return [one["text"] for one in answer["samples"]] or [""]
+        others = [f"    {entry['text']}  ({entry['score']:.3g})" for entry in answer["candidates"][1:top]]
         return [answer["text"], *others]
+
+    @override
+    def scorer(self) -> ScoredPairs:
+        return ScoredPairs(self)
 
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return translations, the worst ones among them, and scores by length."""
         valid, options = prepared.valid, self._as_asked()
 
         def translate(rows: np.ndarray) -> list[str]:
-            return self.translations(model, head, valid, rows, beam=options.beam, length_power=options.length_penalty)
+            return self._evaluated(model, head, valid, rows, options)
 
         return translate_report.sections(translate, valid, seed, how=_how(options), tokenizer=self.bleu_tokenizer)
 
@@ -446,4 +448,5 @@ class Translate(AbstractWritingTask):
 
 def _how(options: AnswerOptions) -> str:
     """Return how texts are translated, in a few words."""
-    return f"beam {options.beam}, length penalty {options.length_penalty:g}" if options.beam > 1 else "beam 1, greedy"
+    beam = options.beam or BEAM
+    return f"beam {beam}, length penalty {options.length_penalty:g}" if beam > 1 else "beam 1, greedy"

@@ -16,8 +16,7 @@ from thalweg.data.containers.opening import open_like
 from thalweg.data.containers.places import is_there
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
-from thalweg.tasks.base import AbstractTask, Predict
-from thalweg.tasks.questions import NOT_FINITE, AnswerOptions, Question, are_questions
+from thalweg.tasks.questions import NOT_FINITE, AbstractAnswering, AnswerOptions, Predict, Question, are_questions
 from thalweg.training.folder.columns import check_reading
 
 if TYPE_CHECKING:
@@ -31,23 +30,33 @@ _LISTED: Final = "inputs are given as a list, also a single one"
 
 
 def answers_to(
-    task: AbstractTask,
+    task: AbstractAnswering,
     networks: tuple[nn.Module, AbstractHead] | Predict,
     questions: Sequence[Question],
     options: AnswerOptions,
+    *,
+    first: int = 0,
 ) -> list[dict[str, Any]]:
     """Return an answer to each question; one that cannot be answered has None for every key, and the reason as "error".
 
-    Questions are answered together; only where a task refuses them without saying which, one at a time.
+    Questions are answered together; only where a task refuses them without saying which, one at a time. `first` is the
+    place of the first of them among all that are asked. An InputError tells of options that no question could be
+    answered with.
     """
+    task.check_options(options)
     predict: Predict = networks if callable(networks) else partial(task.predict, *networks)
     problems = [question.problem or task.problem(question.value, options) for question in questions]
-    asked = [question.value for question, problem in zip(questions, problems, strict=True) if not problem]
+    places = tuple(place for place, problem in enumerate(problems) if not problem)
+    asked = [questions[place].value for place in places]
     found: Iterator[dict[str, Any] | str]
+
+    def at(*those: int) -> AnswerOptions:
+        return dataclasses.replace(options, places=tuple(first + place for place in those))
+
     try:
-        found = iter(predict(asked, options) if asked else [])
+        found = iter(predict(asked, at(*places)) if asked else [])
     except InputError:
-        found = iter([_one(predict, value, options) for value in asked])
+        found = iter([_one(predict, value, at(place)) for place, value in zip(places, asked, strict=True)])
     answers = []
     for problem in problems:
         answer = problem or next(found)
@@ -117,13 +126,16 @@ def to_answer(inputs: Any, own: Mapping[str, Any], named: Mapping[str, Any]) -> 
     return [_plain(value) for value in inputs]
 
 
-def answer_options(task: str, given: Mapping[str, Any]) -> AnswerOptions:
+def answer_options(task: str, given: Mapping[str, Any], *, score: bool = False) -> AnswerOptions:
     """Return the options that say how a run of a task answers.
 
-    An InputError tells of one that there is not, and of one that the task does not read.
+    An InputError tells of one that there is not, of one that the task does not read, and of any where given texts are
+    measured (`score`).
     """
-    check_reading("predict", given, [field.name for field in dataclasses.fields(AnswerOptions)])
+    known = [field.name for field in dataclasses.fields(AnswerOptions) if field.name != "places"]
+    check_reading("predict", given, [*known, "threshold", "score"])
     require_read(task, given)
+    require_alone(given, score=score)
     return AnswerOptions(**given)
 
 
@@ -141,6 +153,15 @@ def require_read(task: str, given: Iterable[str], *, is_online: bool = False) ->
             f"{_flag(lost)} is for {' and '.join(readers) or 'runs of thalweg train'}; this "
             f"{'model, which learns from a stream,' if is_online else 'run'} is of task {task} and reads {own}. Leave "
             f"{_flag(lost)} out."
+        )
+
+
+def require_alone(given: Iterable[str], *, score: bool) -> None:
+    """Raise an InputError that names an option of writing where given texts are measured."""
+    lost = next(iter(given), None) if score else None
+    if lost is not None:
+        raise InputError(
+            f"{_flag(lost)} is for texts that are written, and --score measures given ones; leave one out."
         )
 
 

@@ -16,8 +16,8 @@ from thalweg.data.containers.places import checksums_of, short_name
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.report.cells import block, table
-from thalweg.tasks.base import AbstractTask, Predict
-from thalweg.tasks.questions import Question
+from thalweg.tasks.base import AbstractTask
+from thalweg.tasks.questions import AbstractAnswering, Predict, Question
 from thalweg.tasks.reading.text_reader import BAGS
 from thalweg.training.folder.answers import (
     answer_options,
@@ -170,9 +170,10 @@ class Run(AbstractFolder):
             errors: what to do about an input that cannot be answered: "raise" an InputError that says where it is, or
                 "null" to have an answer in its place whose values are None and whose "error" is the reason.
             **options: those that say how a file is read (`text_column`, `other_column`, `columns`, `time_column`,
-                `id_column`, `kind`, `header`, `decimal`); those of `thalweg.tasks.base.AnswerOptions` (`top`, `length`,
+                `id_column`, `kind`, `header`, `decimal`); those of `thalweg.tasks.AnswerOptions` (`top`, `length`,
                 `temperature`, `beam`, `seed` ...), where the task reads them; and `threshold`, the probability
-                from which a label is given, in place of the run's.
+                from which a label is given, in place of the run's; or `score=True`, which measures given texts, or
+                pairs of a text and its translation, in place of writing some.
 
         Returns:
             One dictionary an input, in order; its keys depend on the task.
@@ -182,26 +183,30 @@ class Run(AbstractFolder):
         """
         if errors not in ("raise", "null"):
             raise InputError(f'predict(errors=...) must be "raise" or "null"; got {errors!r}.')
-        task, model, head = self._load()
-        threshold = options.pop("threshold", None)
-        require_read(task.name, () if threshold is None else ("threshold",))
-        task = task if threshold is None else task.with_threshold(threshold)
+        own, model, head = self._load()
+        threshold, score = options.pop("threshold", None), options.pop("score", False)
+        require_read(own.name, [*(() if threshold is None else ("threshold",)), *(("score",) if score else ())])
+        task = _answerer(own, threshold, score=score)
         named = {name: options.pop(name) for name in FOR_FILES if name in options}
-        asked = answer_options(task.name, options)
+        asked = answer_options(task.name, options, score=score)
         source = to_answer(inputs, vars(self.recipe.data), named)
         if isinstance(source, list):
             if errors == "raise":
                 return require_finite(task.predict(model, head, source, asked))
             return answers_to(task, (model, head), list(map(Question, source)), asked)
         answers: list[dict[str, Any]] = []
-        for batch in batches(self.questions(source, named, options.get("length"))[0]):
-            answers += answers_to(task, (model, head), batch, asked)
+        for batch in batches(self.questions(source, named, options.get("length"), task)[0]):
+            answers += answers_to(task, (model, head), batch, asked, first=len(answers))
             if errors == "raise":
                 refuse(source.name, batch, answers[-len(batch) :])
         return answers
 
     def questions(
-        self, source: AbstractSource, named: Mapping[str, Any], length: int | None = None
+        self,
+        source: AbstractSource,
+        named: Mapping[str, Any],
+        length: int | None = None,
+        answerer: AbstractAnswering | None = None,
     ) -> tuple[Iterator[Question], tuple[str, ...]]:
         """Return the questions that the rows of a file are, one for each, and notes about its columns.
 
@@ -210,8 +215,9 @@ class Run(AbstractFolder):
             named: its columns, where they are called otherwise than in training: `text_column`, `other_column`,
                 `columns` (see `thalweg.training.folder.columns`).
             length: how long answers are asked for; None: as usual.
+            answerer: what is asked; None: the task.
         """
-        task = self.task
+        task = answerer or self.task
         found = find_columns(task.name, self.data["columns"], source, named, task.inputs or ("text",))
         numbers = with_numbers(source, task.name, found.columns)
         questions = task.questions_of(numbers, found.columns, length, plain=found.plain)
@@ -341,29 +347,26 @@ class Run(AbstractFolder):
                 return task, loaded
         raise InputError(f"{self.folder} is being changed by another process all the time; repeat the command.")
 
-    def answering(self, threshold: float | None = None) -> tuple[AbstractTask, Predict]:
-        """Return the task, and what answers with the weights that were kept.
+    def answering(self, threshold: float | None = None, *, score: bool = False) -> tuple[AbstractAnswering, Predict]:
+        """Return what is asked, the task, and what answers with the weights that were kept.
 
         Before anything else has loaded the networks, a linear model of bags of words answers without PyTorch, whose
         import takes longer than all of the rest; its numbers are then the same but for rounding.
 
         Args:
             threshold: see `predict`.
+            score: whether given texts are measured.
         """
-
-        def at(task: AbstractTask) -> AbstractTask:
-            return task if threshold is None else task.with_threshold(threshold)
-
         if self._parts is None and not self._words and not self._changed and self._reads_bags:
             own, weights = self._at_one_moment(lambda _: self._weights_as_arrays())
-            task = at(own)
-            predict = task.predictor(weights)
+            task = own if threshold is None else own.with_threshold(threshold)
+            predict = None if score else task.predictor(weights)
             if predict is not None:
                 self._task = own
                 return task, predict
         own, model, head = self._load()
-        task = at(own)
-        return task, partial(task.predict, model, head)
+        asked = _answerer(own, threshold, score=score)
+        return asked, partial(asked.predict, model, head)
 
     @property
     def _reads_bags(self) -> bool:
@@ -386,6 +389,13 @@ class Run(AbstractFolder):
         model.eval()
         head.eval()
         return model, head
+
+
+def _answerer(task: AbstractTask, threshold: float | None, *, score: bool) -> AbstractAnswering:
+    """Return what answers: the task, with another threshold, or what measures given texts by it."""
+    if score:
+        return task.scorer()
+    return task if threshold is None else task.with_threshold(threshold)
 
 
 def _versions(*networks: nn.Module) -> list[int]:
