@@ -112,7 +112,7 @@ def test_a_prefix_of_subwords_may_end_within_a_word():
     rows = [(f"{n}", f"house{'s' * (n % 2)} and housing {n}") for n in range(200)]
     task, _ = Translate.prepare(Pairs(rows), None, settings("bpe", vocabulary_size=300))
     ids = task.tokenizer.encode("hou")
-    places = prefix_places(task.tokenizer, ids, "hou", 20)
+    places = prefix_places(task.tokenizer, "hou", 20)
     assert [len(place) for place in places[:-1]] == [1] * (len(ids) - 1)
     last = task.tokenizer.token(ids[-1])
     assert ids[-1] in places[-1]

@@ -121,7 +121,7 @@ def _until(end: int, tokens: list[int], gains: list[float], score: float, words:
     return Translation(tokens[:size], gains[:size], score, words)
 
 
-def prefix_places(tokenizer: AnyTokenizer, ids: Sequence[int], text: str, max_length: int) -> list[tuple[int, ...]]:
+def prefix_places(tokenizer: AnyTokenizer, text: str, max_length: int) -> list[tuple[int, ...]]:
     """Return for each place of a prefix the ids that may stand there.
 
     Where entries are runs of bytes ("bpe"), the last place may also hold entries that go on where the prefix ends, so
@@ -130,6 +130,7 @@ def prefix_places(tokenizer: AnyTokenizer, ids: Sequence[int], text: str, max_le
     Raises:
         InputError: if it has a word that the vocabulary has not, or is longer than a translation may be.
     """
+    ids: list[int] = tokenizer.encode_many([text])[0].tolist() if text else []
     if tokenizer.unknown in ids:
         raise InputError(f"--prefix {text!r} has a word that is not in the vocabulary, so that no translation has it.")
     if len(ids) >= max_length:

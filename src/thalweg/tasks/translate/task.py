@@ -339,12 +339,9 @@ class Translate(AbstractWritingTask):
         together: int = DECODED_TOGETHER,
     ) -> list[list[Translation]]:
         sizes: dict[str, int] = {"max_length": self.max_length, "together": together}
-        sides, prefix = (self.source_vocabulary, self.tokenizer), self._prefix(options.prefix)
+        sides = self.source_vocabulary, self.tokenizer
+        prefix = prefix_places(self.tokenizer, self.normalizer(options.prefix), self.max_length)
         return translated(sides, networks, source, indices, normalized, options, prefix=prefix, **sizes)
-
-    def _prefix(self, text: str) -> list[tuple[int, ...]]:
-        ids = self.tokenizer.encode_many([self.normalizer(text)])[0].tolist() if text else []
-        return prefix_places(self.tokenizer, ids, text, self.max_length)
 
     @override
     def text(self, ids: list[int]) -> str:
@@ -370,7 +367,7 @@ class Translate(AbstractWritingTask):
                 f"--min-length must be at most {self.max_length - 1:,}, the tokens of this run's translations; got "
                 f"{options.min_length:,}."
             )
-        self._prefix(options.prefix)
+        prefix_places(self.tokenizer, self.normalizer(options.prefix), self.max_length)
 
     @property
     @override
