@@ -66,6 +66,18 @@ def test_drawn_figures_are_those_of_the_drawn_texts():
     assert drawn == pytest.approx(score(again[0], again[1:]).values, rel=1e-12)
 
 
+def test_ter_is_left_out_where_it_takes_too_long(monkeypatch):
+    monkeypatch.setattr(scores, "TER_SECONDS", -1.0)
+    monkeypatch.setattr(scores, "TER_SECONDS_EACH", -1.0)
+    found = score(NEAR, [MANY])
+    assert list(found.values) == ["bleu", "chrf", "chrf_plus_plus", "exact_match"]
+    assert found.values["bleu"] == BLEU().corpus_score(NEAR, [MANY]).score
+    assert found.samples.values.keys() == found.values.keys()
+    assert found.signatures.keys() == {"bleu", "chrf", "chrf_plus_plus"}
+    assert found.notes == ("TER is left out: it takes too long on these texts.",)
+    assert score(NEAR[:1], [MANY[:1]], metrics=QUICK).notes == ()
+
+
 def test_bleu_by_hand():
     written = ["the cat sat on the mat", "it was a fine day", "no"]
     wanted = ["the cat sat on the mat", "it is a fine day", "yes"]

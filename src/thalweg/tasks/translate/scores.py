@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ EXPLANATIONS: Final[dict[str, tuple[str, str]]] = {
 QUICK: Final = ("bleu", "chrf")  # those that take little time
 MIN_WORDS: Final = 4  # BLEU counts runs of up to so many
 MIN_UNSPACED: Final = 0.2  # of the characters; above it a text is taken to be written without spaces
+TER_SECONDS: Final = 30.0
+TER_SECONDS_EACH: Final = 0.005  # for a translation, if that is more; usual ones take a tenth of it
 MAX_READ: Final = 200  # references that are looked at for that
 
 _EXTRAS: Final = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}  # what some tokenizers need
@@ -49,11 +52,13 @@ class Scores:
         values: by the keys of `NAMES`, from 0 to 100 (TER from 0, without an upper end); and "exact_match", in [0, 1].
         samples: what each translation adds to them, by which they can be drawn again.
         signatures: how each was computed, as sacreBLEU prints it ("BLEU|nrefs:1|case:mixed|...").
+        notes: what was left out, in sentences.
     """
 
     values: dict[str, float]
     samples: Samples
     signatures: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def score(
@@ -66,6 +71,7 @@ def score(
     """Return the figures of sacreBLEU's `corpus_score`, and the fraction of translations that are a reference.
 
     The figures are sacreBLEU's own, in odd cases too: where no translation and no reference has four words, BLEU is 0.
+    TER is left out where it takes too long: texts of the same few words again and again take seconds each.
 
     Args:
         translations: at least one.
@@ -77,8 +83,10 @@ def score(
     chrF; Popovic (2017), chrF++; Snover et al. (2006), A Study of Translation Edit Rate.
     """
     measures = {name: _metric(name, tokenizer) for name in metrics}
-    # What `corpus_score` itself adds up and computes from, so that the rows are found only once.
-    rows = {name: one._extract_corpus_statistics(translations, references) for name, one in measures.items()}
+    rows = {name: _rows(name, one, translations, references) for name, one in measures.items()}
+    told = tuple(f"{NAMES[name]} is left out: it takes too long on these texts." for name in rows if not rows[name])
+    rows = {name: part for name, part in rows.items() if part}
+    measures = {name: measures[name] for name in rows}
     found = {name: one._aggregate_and_compute(rows[name]) for name, one in measures.items()}
     exact = np.array([text in wanted for text, *wanted in zip(translations, *references, strict=True)], dtype=float)
     edges = np.cumsum([len(part[0]) for part in rows.values()])
@@ -92,7 +100,25 @@ def score(
     samples = of_sums(sums, figures, unit="texts", shares={"exact_match": (int(exact.sum()), len(exact))})
     values = {name: float(one.score) for name, one in found.items()} | {"exact_match": float(exact.mean())}
     signatures = {name: f"{found[name].name}|{one.get_signature()}" for name, one in measures.items()}
-    return Scores(values, samples, signatures)
+    return Scores(values, samples, signatures, told)
+
+
+def _rows(
+    name: str, metric: "Metric", translations: Sequence[str], references: Sequence[Sequence[str]]
+) -> list[list[float]]:
+    """Return what `corpus_score` itself adds up and computes from, a row a translation; none where TER takes too long.
+
+    Its rows are found one by one, by a search that is quick on most texts and takes seconds on others.
+    """
+    if name != "ter":
+        return metric._extract_corpus_statistics(translations, references)
+    end = time.perf_counter() + max(TER_SECONDS, TER_SECONDS_EACH * len(translations))
+    rows: list[list[float]] = []
+    for text, *wanted in zip(translations, *references, strict=True):
+        if time.perf_counter() > end:
+            return []
+        rows += metric._extract_corpus_statistics([text], [[one] for one in wanted])
+    return rows
 
 
 def _metric(name: str, tokenizer: str) -> "Metric":

@@ -285,7 +285,7 @@ class Translate(AbstractWritingTask):
         metrics = scores.QUICK if quick else tuple(scores.NAMES)
         scored = scores.score(found, references, tokenizer=self.bleu_tokenizer, metrics=metrics)
         notes = [] if quick else self._notes(options, len(indices), len(examples))
-        notes += scores.notes(references, self.bleu_tokenizer) if notes else []
+        notes += [*scored.notes, *scores.notes(references, self.bleu_tokenizer)] if notes else []
         return Generated(scored.values, scored.samples, len(indices), scored.signatures, notes)
 
     def _evaluated(
