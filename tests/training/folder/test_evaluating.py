@@ -10,6 +10,8 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from thalweg import load, train
 from thalweg.cli.main import run
 from thalweg.errors import InputError
+from thalweg.training.recipe.recipe import Options, read_options
+from thalweg.training.session.reading import on_top
 
 ENGLISH = ["one", "two", "red", "big", "cat", "dog", "and", "the"]
 FRENCH = ["un", "deux", "rouge", "grand", "chat", "chien", "et", "le"]
@@ -99,6 +101,8 @@ def test_weights_are_picked_by_translations_where_that_is_asked(pairs):
     assert max(values) > 0.0
     assert by_bleu.result["best_step"] == evaluations[int(np.argmax(values))]["step"]
     assert not any("bleu" in entry.get("metrics", {}) for entry in by_loss.history)
+    kept = read_options(pairs / "by-bleu" / "recipe.toml")
+    assert on_top(kept, Options({"l2": 0.1, "model": "transformer"}))["select"] == "bleu"  # no penalty is chosen by it
     report = (pairs / "by-bleu" / "report.html").read_text()
     assert "The weights are picked by BLEU of greedy translations (beam 1) of 11 validation texts." in report
     assert report.count("BLEU|nrefs:1") == 2  # below the figures, and below those by length
