@@ -144,6 +144,7 @@ def _make_equal(contest: Contest, question: Question, task: AbstractTask, prepar
         if OPTIONS[name].section in ("data", "model") or _is_equal(name)
     }
     shared |= {name: value for name, value in given.items() if _is_equal(name)}
+    shared["carry"] = min(recipe.data.carry for recipe in recipes.values())
     whole = [name for name, recipe in recipes.items() if sees_all_data(recipe.values())]
     solvers = [name for name, recipe in recipes.items() if recipe.training.optimizer in names.SOLVERS]
     if solvers:

@@ -192,15 +192,43 @@ class Recurrent(nn.Module):
         self.pooling = pooling
         self.width = self.stack.width
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        mask: Tensor | None = None,
+        before: Tensor | None = None,
+        is_before: Tensor | None = None,
+    ) -> Tensor:
         """Return hidden states for ids `[batch, time]`: `[batch, time, width]`, or `[batch, width]` if pooled.
+
+        With `before` the network, from left to right, begins with the state after these tokens, through which no
+        gradient goes (truncated back-propagation through time).
 
         Args:
             tokens: ids, int64 `[batch, time]`, padding (0) on the right.
             mask: True at real tokens `[batch, time]`; None: all are.
+            before: chunks of the text before `tokens`, int64 `[batch, chunks, time]`; None: an empty state.
+            is_before: which of them there are, bool `[batch, chunks]`; after one that is missing the state is empty.
+                None: all.
+
+        Source: Werbos (1990), Backpropagation Through Time: What It Does and How to Do It; Williams and Peng (1990), An
+        Efficient Gradient-Based Algorithm for On-Line Training of Recurrent Network Trajectories.
         """
-        hidden = self.stack(self.dropout(self.vectors(tokens)), mask)
+        vectors = self.dropout(self.vectors(tokens))
+        if before is None:
+            hidden = self.stack(vectors, mask)
+        else:
+            hidden = pool.every(self.stack.run(vectors, self._state_after(before, is_before))[0], mask)
         return self.dropout(self.pooling(hidden, mask))
+
+    @torch.no_grad()
+    def _state_after(self, before: Tensor, is_before: Tensor | None) -> tuple[Tensor, ...]:
+        state = self.start(len(before))
+        for i in range(before.shape[1]):
+            state = self.stack.run(self.dropout(self.vectors(before[:, i])), state)[1]
+            if is_before is not None:
+                state = tuple(part * is_before[:, i, None, None].to(part.dtype) for part in state)
+        return state
 
     def start(self, batch_size: int) -> tuple[Tensor, ...]:
         """Return the state before the first token of `batch_size` texts; each tensor has the batch as dimension 0.

@@ -293,9 +293,8 @@ class AbstractTask(AbstractAnswering):
             InputError: for what it cannot do; by default, for anything.
         """
         for name in scoring.given:
-            raise InputError(
-                f"--{name.replace('_', '-')} is for translations; an evaluation of task '{self.name}' has none."
-            )
+            what = "one long text" if name == "stride" else "translations"
+            raise InputError(f"--{name.replace('_', '-')} is for {what}; an evaluation of task '{self.name}' has none.")
         return self
 
     @property

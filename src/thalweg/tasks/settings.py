@@ -24,6 +24,7 @@ class Settings:
         vocabulary_size: maximum vocabulary size.
         bigrams: maximum number of bigrams among the features of the layouts "bag" and "joint".
         max_length: longest sequence in tokens.
+        carry, stride: see the options of these names.
         lags: past values that a forecast sees; 0: the task chooses.
         scaling: scaling of numeric columns.
         gaps, day_first: see the options of these names; None: the column decides what 01/02/2024 means.
@@ -60,6 +61,8 @@ class Settings:
     lags: int
     scaling: str
     layout: str
+    carry: int = 0
+    stride: int = 0
     class_weights: str = "none"
     threshold: str = ""
     gaps: str = "auto"

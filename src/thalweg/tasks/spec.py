@@ -34,7 +34,7 @@ class TaskSpec:
     different lengths), "tokens" (splits texts into tokens itself), "bigrams" (can read bigrams), "pairs" (can read two
     texts), "series" (reads numeric columns), "classes" (answers with classes), "labels" (its classes are labels of
     whole texts), "chain" (answers that depend on each other), "writes" (writes text), "translates" (writes a text
-    for each text), "taught" (can learn from another run's answers).
+    for each text), "running" (reads one long text), "taught" (can learn from another run's answers).
     """
 
     name: str  # what the user types

@@ -16,12 +16,14 @@ class Scoring:
         beam: see `thalweg.tasks.questions.AnswerOptions`.
         length_penalty: see the same.
         bleu_tokenizer: of BLEU, one of `thalweg.names.BLEU_TOKENIZERS`; None: that of the training.
+        stride: tokens between the sliding windows of a language model; None: as in training.
         references: further references by the names of their files, each with a text for each row of the file.
     """
 
     beam: int | None = None
     length_penalty: float | None = None
     bleu_tokenizer: str | None = None
+    stride: int | None = None
     references: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property

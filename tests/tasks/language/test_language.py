@@ -19,7 +19,8 @@ from thalweg.heads.softmax import Softmax
 from thalweg.models.presets import ModelOptions, causal_lstm, causal_transformer
 from thalweg.objective import Objective
 from thalweg.tasks.base import HeadOptions, Settings
-from thalweg.tasks.language.task import Language, num_targets, text_lines
+from thalweg.tasks.language.chunks import num_targets
+from thalweg.tasks.language.task import Language, text_lines
 from thalweg.tasks.questions import AnswerOptions
 from thalweg.tasks.reading.text_column import TextColumn
 from thalweg.training.steps.evaluate import evaluate

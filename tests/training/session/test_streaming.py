@@ -24,7 +24,14 @@ SMALL = {
 CASES = {
     "classify": {**SMALL, "source": "reviews.jsonl", "task": "classify", "model": "linear", "accumulate": 2},
     "score": {**SMALL, "source": "pairs.tsv", "task": "score"},
-    "language": {**SMALL, "source": "text.txt", "task": "language", "max_length": 8, "vocabulary_size": 300},
+    "language": {
+        **SMALL,
+        "source": "text.txt",
+        "task": "language",
+        "max_length": 8,
+        "vocabulary_size": 300,
+        "carry": 1,
+    },
     "translate": {**SMALL, "source": "pairs.csv", "task": "translate", "model": "lstm"},
     "tag": {**SMALL, "source": "words.jsonl", "task": "tag", "model": "lstm"},
 }

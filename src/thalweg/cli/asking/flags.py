@@ -44,6 +44,7 @@ HELP: Final = {
 SCORING_HELP: Final = {
     **{name: HELP[name] for name in ("beam", "length_penalty")},
     "bleu_tokenizer": f"Tokenizer of BLEU: {listed(names.BLEU_TOKENIZERS)}; default: that of the training.",
+    "stride": "Tokens between the sliding windows of a language model, as in training unless given; 0: chunks.",
     "references": "File with further references of translations, a line for each row; several: give it again.",
     "threshold": "Probability from which a label is given, in place of the run's own (see predict).",
 }
@@ -51,7 +52,7 @@ SCORING_HELP: Final = {
 
 _KINDS: Final = {  # options that are no fields, and kinds that have another name on a command line
     "threshold": float, "tokens": bool, "score": bool, "stop": list[str], "temperature": float, "top_k": int,
-    "beam": int, "bleu_tokenizer": str, "references": list[Path],
+    "beam": int, "bleu_tokenizer": str, "references": list[Path], "stride": int,
 }  # fmt: skip
 _READERS: Final[dict[Any, Any]] = {int: whole, float: real}
 

@@ -16,7 +16,7 @@ SPEC = TaskSpec(
         "model": "lstm", "tokenizer": "bpe", "vocabulary_size": 4000, "normalize": (), "max_length": 64, "tie": True,
         "batch_size": 16, "epochs": 8.0, "width": 256, "hidden": 256,
     },
-    traits=frozenset({"text", "tokens", "classes", "writes"}),
+    traits=frozenset({"text", "tokens", "classes", "writes", "running"}),
     answers=frozenset({
         "length", "min_length", "temperature", "top_p", "top_k", "samples", "repetition_penalty", "no_repeat", "stop",
         "decoding", "seed", "score",

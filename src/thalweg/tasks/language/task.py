@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 from typing_extensions import override
 
 from thalweg.batch import Batch
 from thalweg.data.arrays.batches import Examples
-from thalweg.data.arrays.collate import pad
-from thalweg.data.arrays.equal import Prefixes, View
-from thalweg.data.arrays.ragged import RaggedBuilder
+from thalweg.data.arrays.equal import Prefixes, View, same_rows
+from thalweg.data.arrays.ragged import flat_positions
 from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.tokenizer import EOS, UNK, Tokenizer
 from thalweg.errors import InputError
@@ -24,6 +23,7 @@ from thalweg.models.shape import ModelShape
 from thalweg.storage.forms import number, record
 from thalweg.tasks.base import AbstractMeter, Prepared, Settings
 from thalweg.tasks.language import report as language_report
+from thalweg.tasks.language.chunks import BEFORE, SEEN, TOKENS, Cut, batch_of, num_before, num_targets, targets
 from thalweg.tasks.language.continuing import continued, streamed
 from thalweg.tasks.language.scored import ScoredTexts
 from thalweg.tasks.questions import AnswerOptions, text_problem
@@ -31,7 +31,9 @@ from thalweg.tasks.reading.saved import json_bytes, reading
 from thalweg.tasks.reading.text_column import TextColumn, check_columns
 from thalweg.tasks.verdict import Seen, main_figure, short
 from thalweg.tasks.writing.base import AbstractWritingTask
+from thalweg.tasks.writing.token_head import token_counts
 from thalweg.tasks.writing.token_sums import TokenMeter, perplexity
+from thalweg.tasks.written import Scoring
 
 FILE = "language.json"
 
@@ -41,6 +43,9 @@ FILE = "language.json"
 class Language(AbstractWritingTask):
     r"""A text as one long line of tokens, cut into chunks; every token is predicted from those before it in its chunk.
 
+    With `carry` a chunk begins with the state after the chunks before it (truncated back-propagation through time).
+    What stands before a chunk is a part of it, so chunks come in any order, and a step depends on its number alone.
+
     The rows of the source, each with a line end, are the text. Its first token is predicted from the id `<bos>`, so
     every token is a target exactly once. The validation part is the end of the text, and the vocabulary comes from the
     part before; subwords ("bpe") are joined only where they meet at least 50 times.
@@ -49,6 +54,8 @@ class Language(AbstractWritingTask):
         normalizer: steps before tokenizing.
         tokenizer: text -> ids.
         max_length: tokens of a chunk.
+        carry: chunks before each one whose tokens a recurrent network reads first, without gradient.
+        stride: tokens between the windows of a text to measure on; 0: chunks one after the other.
         bytes_per_token: of the text that metrics are for.
         unknown_per_token: bytes that the vocabulary has no token for, of that text.
         spill: where arrays of ids go that are too large for memory.
@@ -61,6 +68,8 @@ class Language(AbstractWritingTask):
     min_pair_count: ClassVar[int] = 50  # each token must come often enough to learn what follows it
 
     _: dataclasses.KW_ONLY
+    carry: int = 0
+    stride: int = 0
     bytes_per_token: float = 1.0
     unknown_per_token: float = 0.0
 
@@ -73,8 +82,9 @@ class Language(AbstractWritingTask):
         size = sum(sum(map(len, part)) + len(part) for _, part in texts.chunks())
         cut = size if valid is not None else size - round(size * settings.valid_share)
         known = cls.learn_vocabulary((line for part in text_lines(texts, 0, cut) for line in part), settings)
-        task = cls(settings.normalizer(), max_length=settings.max_length, spill=settings.spill, **known)
-        train = task._encode(text_lines(texts, 0, cut))
+        task = cls(settings.normalizer(), spill=settings.spill, **cls._lengths(settings), **known)
+        _ = task._windows  # which a number out of its range has not
+        train = task._encode(text_lines(texts, 0, cut), task._chunks)
         num_tokens = num_targets(train)
         if num_tokens < settings.max_length:
             needed = math.ceil(size * settings.max_length / max(1, num_tokens))
@@ -105,7 +115,7 @@ class Language(AbstractWritingTask):
 
     @override
     def training_examples(self, source: AbstractSource, columns: dict[str, Any]) -> Examples:
-        return self._encode(text_lines(TextColumn(source, columns["text"], self.normalizer)))
+        return self._encode(text_lines(TextColumn(source, columns["text"], self.normalizer)), self._chunks)
 
     def _measured(self, lines: Iterable[list[str]]) -> tuple[Examples, list[str]]:
         """Return the chunks of a text, note how many bytes its tokens stand for, and say what has no token."""
@@ -120,10 +130,13 @@ class Language(AbstractWritingTask):
                 num_unknown += num_lost
                 num_unknown_bytes += self._unknown_bytes(part)
 
-        examples = self._encode(lines, measure)
+        examples = self._encode(lines, self._windows, measure)
         self.bytes_per_token = num_bytes / max(1, num_tokens)
         self.unknown_per_token = num_unknown_bytes / max(1, num_tokens)
         notes = []
+        if self.stride:
+            most = self._windows.context
+            notes.append(f"Sliding windows: each token is predicted from {most} tokens before it, or more (--stride).")
         if num_unknown:
             notes.append(
                 f"{num_unknown:,} of {num_tokens:,} validation tokens ({num_unknown / num_tokens:.2%}) are not in the "
@@ -132,24 +145,39 @@ class Language(AbstractWritingTask):
         return examples, notes
 
     def _encode(
-        self, lines: Iterable[list[str]], visit: Callable[[list[str], np.ndarray], None] | None = None
+        self, lines: Iterable[list[str]], cut: Cut, visit: Callable[[list[str], np.ndarray], None] | None = None
     ) -> Examples:
         """Return the chunks of a text; `visit` gets its lines and their tokens."""
-        chunks = RaggedBuilder(np.int32, self.spill)
-        rest = np.array([self.tokenizer.begin], dtype=np.int32)
-        for part in lines:
-            values = self._ids(part)
-            if visit is not None:
-                visit(part, values)
-            # A chunk has one token more than targets: the one that the chunk before ended with.
-            rest = np.concatenate([rest, values])
-            num_full = (len(rest) - 1) // self.max_length
-            places = np.arange(num_full)[:, None] * self.max_length + np.arange(self.max_length + 1)
-            chunks.extend_flat(rest[places].reshape(-1), np.full(num_full, self.max_length + 1))
-            rest = rest[num_full * self.max_length :].copy()
-        if len(rest) > 1:
-            chunks.append(rest)
-        return Examples({"tokens": chunks.finish()}, sort_by=())
+
+        def parts() -> Iterator[np.ndarray]:
+            yield np.array([self.tokenizer.begin], dtype=np.int32)
+            for part in lines:
+                values = self._ids(part)
+                if visit is not None:
+                    visit(part, values)
+                yield values
+
+        return cut.examples(parts(), self.spill)
+
+    @property
+    def _chunks(self) -> Cut:
+        """How a text to learn from is cut."""
+        context = self.carry * self.max_length
+        return Cut(self.max_length, context, BEFORE if context else "")
+
+    @property
+    def _windows(self) -> Cut:
+        """How a text to measure on is cut: as one to learn from, or into sliding windows."""
+        longest = (1 + self.carry) * self.max_length
+        if not self.stride:
+            return self._chunks
+        if not 1 <= self.stride <= longest:
+            of = " of so many tokens, and of the chunks before it (--carry)" if self.carry else ""
+            raise InputError(
+                f"--stride must lie between 1 and {longest} (--max-length {self.max_length}{of}), or be 0, for chunks "
+                f"one after the other; got {self.stride}."
+            )
+        return Cut(self.stride, longest - self.stride, SEEN)
 
     def _ids(self, lines: list[str]) -> np.ndarray:
         """Return the ids of some lines; the kind "word" knows no line ends, so there `<eos>` stands for one."""
@@ -177,16 +205,20 @@ class Language(AbstractWritingTask):
         return {"examples": "training tokens"}
 
     def view(self, examples: Examples) -> View:
-        """Return the targets, each predicted from the tokens before it in its chunk."""
-        chunks = examples.ragged("tokens")
-        values, starts = chunks.values[: int(chunks.offsets[-1])], chunks.offsets[:-1]
-        is_target = np.ones(len(values), dtype=bool)
-        is_target[starts] = False
+        """Return the targets, each predicted from the tokens before it in its chunk, and the state it begins with."""
+        chunks, before = examples.ragged(TOKENS), num_before(examples)
+        firsts, alone = chunks.offsets[:-1], not self.carry
         sees = (
-            f"the tokens before the next one in its chunk, at most {self.max_length:,} (fixed: the normalization, the "
-            f"vocabulary of {self.tokenizer.vocabulary_size:,} tokens, the chunks of the text)"
+            f"the tokens before the next one in its chunk, at most {self.max_length:,}"
+            f"{'' if alone else f', and the {self.carry * self.max_length:,} before these'} (fixed: the normalization, "
+            f"the vocabulary of {self.tokenizer.vocabulary_size:,} tokens, the chunks of the text)"
         )
-        return Prefixes(values[is_target], chunks.lengths - 1, values[starts], sees, first_is_symbol=True)
+        given = chunks.values[firsts]
+        if not alone:  # what a chunk begins with: its first token, and those before it
+            known = chunks.values[flat_positions(firsts, before + 1)]
+            given = same_rows((known, before.astype(np.int64) + 1))
+        lengths = chunks.lengths - 1 - before
+        return Prefixes(targets(examples), lengths, given, sees, first_is_symbol=alone)
 
     @override
     def files(self) -> dict[str, bytes]:
@@ -199,7 +231,21 @@ class Language(AbstractWritingTask):
         with reading(folder / FILE, record(bytes_per_token=number(0.0), unknown_per_token=number(0.0))) as saved:
             sizes = {name: saved[name] for name in ("bytes_per_token", "unknown_per_token")}
         known = cls.read_vocabulary(folder, settings) | sizes
-        return cls(settings.normalizer(), max_length=settings.max_length, spill=settings.spill, **known)
+        return cls(settings.normalizer(), spill=settings.spill, **cls._lengths(settings), **known)
+
+    @staticmethod
+    def _lengths(settings: Settings) -> dict[str, int]:
+        return {"max_length": settings.max_length, "carry": settings.carry, "stride": settings.stride}
+
+    @override
+    def with_scoring(self, scoring: Scoring) -> "Language":
+        """Return the task with other windows for an evaluation."""
+        super().with_scoring(dataclasses.replace(scoring, stride=None))  # refuses the rest
+        return self if scoring.stride is None else dataclasses.replace(self, stride=scoring.stride)
+
+    @override
+    def token_counts(self, examples: Examples) -> Tensor:
+        return token_counts(targets(examples), self.tokenizer.vocabulary_size)
 
     @override
     def shape(self) -> ModelShape:
@@ -207,8 +253,7 @@ class Language(AbstractWritingTask):
 
     def batch(self, examples: Examples, indices: np.ndarray) -> Batch:
         """Return tokens `[batch, time]`, and as targets the token after each."""
-        tokens, mask = pad(examples.ragged("tokens"), indices)
-        return Batch({"tokens": tokens[:, :-1].contiguous()}, tokens[:, 1:].contiguous(), mask[:, 1:].contiguous())
+        return batch_of(examples, indices, self.max_length)
 
     @override
     def meter(self) -> AbstractMeter:
@@ -329,12 +374,6 @@ class Language(AbstractWritingTask):
     def describe(self, prepared: Prepared) -> str:
         num_tokens = prepared.in_all(num_targets(prepared.train))
         return f"{num_tokens:,} tokens of text with a vocabulary of {self.tokenizer.vocabulary_size:,}"
-
-
-def num_targets(examples: Examples) -> int:
-    """Return how many tokens are predicted in all chunks together."""
-    chunks = examples.ragged("tokens")
-    return len(chunks.values) - len(chunks)
 
 
 def text_lines(texts: TextColumn, begin: int = 0, end: int | None = None) -> Iterator[list[str]]:

@@ -156,6 +156,7 @@ class Translate(AbstractWritingTask):
 
     @override
     def with_scoring(self, scoring: Scoring) -> "Translate":
+        super().with_scoring(Scoring(stride=scoring.stride))  # refuses it
         if scoring.bleu_tokenizer is not None:
             scores.require_tokenizer(scoring.bleu_tokenizer)
         task = dataclasses.replace(self, scoring=scoring, bleu_tokenizer=scoring.bleu_tokenizer or self.bleu_tokenizer)

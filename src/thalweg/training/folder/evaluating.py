@@ -55,7 +55,11 @@ def open_for(
 
 
 def scoring_of(
-    beam: int | None, length_penalty: float | None, bleu_tokenizer: str | None, references: Sequence[str | Path]
+    beam: int | None,
+    length_penalty: float | None,
+    bleu_tokenizer: str | None,
+    references: Sequence[str | Path],
+    stride: int | None,
 ) -> Scoring:
     """Return how translations are made and measured, with the further references read from their files.
 
@@ -65,7 +69,9 @@ def scoring_of(
         names.check(names.BLEU_TOKENIZERS, bleu_tokenizer, "tokenizer of BLEU")
     if isinstance(references, str | Path):
         references = [references]
-    return Scoring(beam, length_penalty, bleu_tokenizer, {str(place): _lines(Path(place)) for place in references})
+    return Scoring(
+        beam, length_penalty, bleu_tokenizer, stride, {str(place): _lines(Path(place)) for place in references}
+    )
 
 
 def _lines(place: Path) -> list[str]:

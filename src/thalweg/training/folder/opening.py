@@ -14,6 +14,7 @@ from thalweg.data.files.base import AbstractSource
 from thalweg.errors import counted
 from thalweg.tasks.settings import Settings
 from thalweg.tasks.spec import PRETRAINED
+from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ def settings_of(
         vocabulary_size=limit,
         bigrams=data.bigrams,
         max_length=data.max_length,
+        carry=data.carry if model.model in OPTIONS["carry"].models else 0,
+        stride=data.stride,
         lags=data.lags,
         scaling=data.scaling,
         gaps=data.gaps,

@@ -237,6 +237,7 @@ class Run(AbstractFolder):
         length_penalty: float | None = None,
         bleu_tokenizer: str | None = None,
         references: Sequence[str | Path] = (),
+        stride: int | None = None,
         report: str | Path | None = None,
         **named: Any,
     ) -> Evaluation:
@@ -250,6 +251,7 @@ class Run(AbstractFolder):
             length_penalty: of translations, 1.0 unless given.
             bleu_tokenizer: of BLEU, that of the training unless given (see `thalweg.names.BLEU_TOKENIZERS`).
             references: files with further references of translations: a line for each row of the data.
+            stride: tokens between the sliding windows in which a language model reads, as in training unless given.
             report: the HTML file that a page about these data is written to.
             **named: options that say how the file is read (`text_column`, `label_column`, `other_column`, `columns`,
                 `time_column`, `id_column`, `kind`, `header`, `decimal`).
@@ -264,7 +266,7 @@ class Run(AbstractFolder):
         check_reading("evaluate", named)
         task, model, head = self._load()
         task = task if threshold is None else task.with_threshold(threshold)
-        task = task.with_scoring(scoring_of(beam, length_penalty, bleu_tokenizer, references))
+        task = task.with_scoring(scoring_of(beam, length_penalty, bleu_tokenizer, references, stride))
         _, autocast = choose_precision(self.recipe.run.precision, choose_device("cpu"))
         own = vars(self.recipe.data)
         source, columns = open_for(task, self.data["columns"], data, named, own, skip_bad_rows=skip_bad_rows)

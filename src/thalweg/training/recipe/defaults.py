@@ -21,6 +21,19 @@ def optimizer(values: Values) -> str:
     return names.SEARCHED_OPTIMIZER if values["optimizer"] == names.AUTOMATIC and spoken else values["optimizer"]
 
 
+def carry(values: Values) -> int:
+    """The gradient leaves out what the weights do to a carried state; losses that are compared would not."""
+    return 0 if one_function(values) else values["carry"]
+
+
+def one_function(values: Values) -> str:
+    """Return the option by which a step evaluates its loss at several points, or differentiates it twice; "": none."""
+    if values["line_search"]:
+        return f"--line-search {values['line_search']}"
+    name = values["optimizer"]
+    return f"--optimizer {name}" if name in (*names.METHODS, *names.SOLVERS, "lbfgs") else ""
+
+
 def line_search(values: Values) -> str:
     """A quasi-Newton direction wants the strong Wolfe conditions, the others Armijo's."""
     if values["optimizer"] not in names.METHODS or values["optimizer"] in names.MINI_BATCH_METHODS:

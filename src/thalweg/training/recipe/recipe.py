@@ -152,7 +152,8 @@ def _was_off(option: Option) -> bool:
     off = {"data": ("", (), "auto"), "training": ("", "none", ())}.get(option.section)
     if off is None:
         return option.name == "start_from"
-    if option.name in ("distill_weight", "bleu_tokenizer"):  # nothing reads it without `distill`; it was this one
+    if option.name in ("distill_weight", "bleu_tokenizer", "carry", "stride"):
+        # Nothing reads it without `distill`; it was this one; 0 is off.
         return True
     return option.default is False or option.default in off  # 0 is no sign: it is a seed, or as many lags as fit
 

@@ -8,6 +8,7 @@ from thalweg import names
 from thalweg.errors import InputError, shown
 from thalweg.storage.ledger import Ledger
 from thalweg.tasks.spec import PRETRAINED
+from thalweg.training.recipe import defaults
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.ranges import AMOUNT, LARGEST, SMALLEST
 from thalweg.training.recipe.recipe import Recipe, read_recipe
@@ -43,8 +44,8 @@ def check(recipe: Recipe) -> None:
             raise InputError(f"{option.flag} {option.range.says}; got {shown(value)}.")
     names.model_spec(recipe.run.task, recipe.model.model, freeze=recipe.model.freeze)
     for wrong in (
-        *(_tables, _sizes, _outputs, _solvers, _selection, _averages, _networks, _pretrained, _taught, _shards),
-        _compiled,
+        *(_tables, _sizes, _outputs, _solvers, _carried, _selection, _averages, _networks, _pretrained, _taught),
+        *(_shards, _compiled),
     ):
         for sentence in wrong(recipe):
             raise InputError(sentence)
@@ -190,6 +191,15 @@ def _selection(recipe: Recipe) -> Iterator[str]:
     if select in names.WRITTEN_METRICS and "translates" not in names.task_spec(task).traits:
         able = [name for name in names.TASKS if "translates" in names.task_spec(name).traits]
         yield f"--select {select} is for --task {' or '.join(able)}, whose answers are texts; got '{task}'."
+
+
+def _carried(recipe: Recipe) -> Iterator[str]:
+    """What a carried state does not go with."""
+    if recipe.data.carry and (by := defaults.one_function(recipe.values())):
+        yield (
+            f"--carry is for optimizers that make one step from one gradient, such as adamw or soap; got {by}. Leave "
+            "out one of them."
+        )
 
 
 def _averages(recipe: Recipe) -> Iterator[str]:

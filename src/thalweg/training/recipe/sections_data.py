@@ -6,6 +6,7 @@ from typing import Annotated, final
 from thalweg import names
 from thalweg.data.files.base import KINDS
 from thalweg.tasks.spec import FINE_TUNED, FROZEN
+from thalweg.training.recipe import defaults
 from thalweg.training.recipe.option import Option, listed
 from thalweg.training.recipe.ranges import COUNT, FRACTION, FROM_ZERO, RATIO, SEED
 
@@ -129,6 +130,16 @@ class DataSection:
     bpe_dropout: Annotated[float, Option(
         "Probability with which --tokenizer bpe leaves a merge out, so that training sees words cut in other ways each "
         "time; 0: never", 0.0, FRACTION, trait="translates",
+    )]
+    carry: Annotated[int, Option(
+        "Chunks of text (of --max-length) before each one that a language model's lstm reads first, without gradient, "
+        "so that it begins with the state after them; 0: with an empty one", 0, FROM_ZERO, full_batch=0,
+        trait="running", models=("lstm",), follows=defaults.carry, other_losses="always",
+    )]
+    stride: Annotated[int, Option(
+        "Tokens between the sliding windows of an evaluation: each token is predicted from --max-length less so many "
+        "before it, or more (language); 0: chunks one after the other", 0, FROM_ZERO, trait="running",
+        other_losses="always",
     )]
     word_vectors: Annotated[str, Option(
         "Word vectors that initialize the embedding, or whose mean is read beside a bag of words",

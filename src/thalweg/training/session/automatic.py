@@ -76,7 +76,7 @@ def decide(
 ) -> Recipe:
     """Return what `resolve` does, for networks and batches that are made; the networks are as they were afterwards."""
     device, given = choose_device(recipe.run.device), given.with_(optimizer=None)
-    takes_all = not (recipe.model.dropout or OF_MINI_BATCHES & set(given))
+    takes_all = not (recipe.model.dropout or recipe.data.carry or OF_MINI_BATCHES & set(given))
     takes_all = takes_all and device.type != "mps" and choose_precision(recipe.run.precision, device)[1] is None
     total = math.inf if is_timed else _total_steps(recipe, feed)
     facts = auto.facts_of(

@@ -156,6 +156,8 @@ class Sites:
     def _take(
         self, kind: str, output: Tensor, module: nn.Module, more: Callable[[], dict[str, Tensor]] | None = None
     ) -> None:
+        if not torch.is_grad_enabled():  # a part of the pass that nothing is learned from
+            return
         name = self._names[module]
         self._repeats[name, kind] += 1
         is_number = output.is_floating_point() and output.numel() > 0
