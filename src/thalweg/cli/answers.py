@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from rich.cells import cell_len, set_cell_size
 
-from thalweg.cli.output import CsvTable, print_answers, print_json, print_lines
+from thalweg.cli.asking.interactive import asked_lines, is_seen
+from thalweg.cli.output import CsvTable, print_answers, print_json, print_lines, print_pieces
 from thalweg.data.columns.choice import existing
 from thalweg.data.columns.facts import shortened
 from thalweg.data.containers.opening import open_like
-from thalweg.data.files.arriving import arriving_lines
 from thalweg.data.files.base import AbstractSource, BadRow, Row
 from thalweg.errors import InputError, counted, lowered
 from thalweg.report.text import one_line
@@ -71,6 +71,7 @@ class Answerer:
     keys: tuple[str, ...]  # of an answer
     columns: tuple[str, ...]  # of a table of answers
     rows: Callable[[Mapping[str, Any]], list[dict[str, Any]]]  # an answer as rows of that table
+    stream: Callable[[Any, int], Iterator[str]] | None = None  # the lines of one answer, as they are written
 
 
 def predict_and_show(
@@ -115,9 +116,17 @@ def predict_and_show(
         task.table_columns(shape.top),
         lambda answer: task.table_rows(answer, shape.top),
     )
+    is_whole = shape.form != "lines" or asked.samples > 1 or file is not None or not is_seen(sys.stdin, len(arguments))
+    if task.streams and not is_whole:
+        model, head = run.model, run.head
+
+        def stream(value: Any, place: int) -> Iterator[str]:
+            return task.stream(model, head, value, dataclasses.replace(asked, places=(place,)))
+
+        answerer = dataclasses.replace(answerer, stream=stream)
     source = None
     if file is None:
-        questions = _typed(arguments, lambda text: task.parse_input(text, length))
+        questions = _typed(arguments, lambda text: task.parse_input(text, length), say)
     else:
         source = open_like(vars(run.recipe.data), file, named, skip_bad_rows=True, once=True)
         questions, notes = run.questions(source, named, length, task)
@@ -140,14 +149,14 @@ def _split(question: Question) -> Question:
     return dataclasses.replace(question, value=value.split()) if isinstance(value, str) else question
 
 
-def _typed(arguments: Sequence[str], parse: Callable[[str], Any]) -> Iterator[Question | None]:
+def _typed(arguments: Sequence[str], parse: Callable[[str], Any], say: Say) -> Iterator[Question | None]:
     """Yield a question for each argument, or for each line of standard input; None where none has come yet."""
     for text in arguments:
         if _SURROGATE.search(text):
             yield Question(problem="expected UTF-8 text")
         else:
             yield _parsed(None, text, parse)
-    for row in () if arguments else arriving_lines(sys.stdin):
+    for row in () if arguments else asked_lines(sys.stdin, say):
         if isinstance(row, Row):
             yield _parsed(row.line, row.values[0], parse)
         else:
@@ -171,6 +180,10 @@ def _show(
     num_failed = 0
     noted = _Noted()
     for batch in batches(questions):
+        if answerer.stream is not None and len(batch) == 1 and not batch[0].problem:
+            print_pieces(answerer.stream(batch[0].value, num))
+            num += 1
+            continue
         if shape.form == "csv" and table is None:
             numbered = (LINE,) if any(question.line is not None for question in batch) else ()
             table = CsvTable((*numbered, *kept, *answerer.columns, ERROR))
@@ -275,7 +288,7 @@ def _predict_online(
     top = AnswerOptions(**options).top
     source = None if file is None else open_like({}, file, named, skip_bad_rows=True, once=True)
     if source is None:
-        questions = _typed(arguments, str)
+        questions = _typed(arguments, str, say)
     else:
         given = {name: value for name, value in named.items() if value and name in NAMED}
         columns, notes = list(source.columns), list[str]()

@@ -91,6 +91,24 @@ def print_answers(lines: Iterable[str]) -> None:
     _print("".join(f"{line}\n" for line in lines))
 
 
+def print_pieces(pieces: Iterable[str]) -> None:
+    """Print a text for people on standard output, piece by piece as it comes, and end its line."""
+    for piece in pieces:
+        _print(visible(piece))
+    _print("\n")
+
+
+def print_sign(text: str) -> None:
+    """Print on standard error what asks somebody at a terminal to type."""
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
+def is_terminal() -> bool:
+    """Whether somebody sees standard output at once."""
+    return sys.stdout.isatty()
+
+
 def prints_to_errors() -> contextlib.AbstractContextManager[object]:
     """Return a context in which what others print on standard output goes to standard error."""
     return contextlib.redirect_stdout(sys.stderr)

@@ -225,6 +225,8 @@ class AbstractAnswering(ABC):
     name: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]]
     """Roles of the columns that `predict` reads, in the order of an input's parts; none: a file's first column."""
+    streams: ClassVar[bool] = False
+    """Whether an answer is written piece by piece."""
 
     @property
     def reads_pairs(self) -> bool:
@@ -240,6 +242,10 @@ class AbstractAnswering(ABC):
         Raises:
             InputError: if an input has the wrong form.
         """
+
+    def stream(self, model: nn.Module, head: AbstractHead, value: Any, options: AnswerOptions) -> Iterator[str]:
+        """Yield the answer to an input, as lines, in pieces as they are written; by default all at once."""
+        yield "\n".join(self.lines_of(self.predict(model, head, [value], options)[0], options.top))
 
     def parse_input(self, text: str, length: int | None) -> Any:
         """Return the input that an argument or a line of standard input stands for: by default the text as it is.

@@ -83,7 +83,7 @@ def test_a_continuation_ends_before_the_first_stop(kind):
             assert found["text"] == expected
             num = len(found["tokens"])
             assert found["log_probabilities"] == pytest.approx(answer["log_probabilities"][:num], abs=1e-5)
-            assert "".join(task.stream(model, head, prompt, options)) == expected
+            assert "".join(task.stream(model, head, prompt, options)) == prompt + expected
 
 
 def test_a_stop_counts_after_the_least_length():
@@ -104,9 +104,9 @@ def test_the_pieces_of_a_stream_are_whole_characters_and_add_up(kind):
         head.output.weight.mul_(5)
     for seed in range(4):
         options = AnswerOptions(length=60, temperature=1.0, seed=seed)
-        pieces = list(task.stream(model, head, "the 🦊", options))
+        prompt, *pieces = task.stream(model, head, "the 🦊", options)
         (answer,) = task.predict(model, head, ["the 🦊"], options)
-        assert "".join(pieces) == answer["text"]
+        assert (prompt, "".join(pieces)) == ("the 🦊", answer["text"])
         assert not any(piece.endswith("\ufffd") for piece in pieces[:-1])
         assert sum(map(bool, pieces)) > 5
 

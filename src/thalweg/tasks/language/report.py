@@ -15,7 +15,7 @@ from thalweg.tasks.writing.base import AbstractWritingTask
 MAX_TOKENS = 100_000  # of the validation text are looked at
 BATCH_TOKENS = 8192
 TEMPERATURES = (0.0, 0.7, 1.0)
-WRITTEN_TOKENS, PROMPT_LINES = 120, 2
+WRITTEN_TOKENS, NUM_PROMPTS, NO_REPEAT = 120, 2, 3
 NUM_TOKENS, NUM_LINES, MIN_LINE_TOKENS, MAX_LINE_TOKENS = 20, 10, 6, 200
 MAX_PLACES = 64
 
@@ -71,26 +71,43 @@ def _lines(task: AbstractWritingTask, tokens: np.ndarray, losses: np.ndarray) ->
 def _written(
     task: AbstractWritingTask, model: nn.Module, head: AbstractHead, lines: list[tuple[float, int, str]], seed: int
 ) -> dict[str, Any]:
-    """Return texts that the model writes, after nothing and after lines out of the validation text."""
-    prompts = [""]
-    full = [i for i, (_, size, _) in enumerate(lines[:-1]) if size >= MIN_LINE_TOKENS]
-    for share in (1 / 3, 2 / 3):
-        if full:
-            place = full[int(share * len(full))]
-            prompts.append("\n".join(text for _, _, text in lines[max(0, place + 1 - PROMPT_LINES) : place + 1]) + "\n")
+    """Return texts that the model writes, after nothing and after the beginnings of lines of the validation text."""
+    prompts = ["", *(_beginning(text) for text in _spread(lines, NUM_PROMPTS))]
     texts = []
     for temperature in TEMPERATURES:
-        options = AnswerOptions(length=WRITTEN_TOKENS, temperature=temperature, seed=seed)
+        # The most probable text soon turns in a circle.
+        no_repeat = NO_REPEAT if temperature == 0.0 else 0
+        options = AnswerOptions(length=WRITTEN_TOKENS, temperature=temperature, seed=seed, no_repeat=no_repeat)
         for answer in task.predict(model, head, prompts, options):
             after = f"after {answer['prompt']!r}" if answer["prompt"] else "after nothing"
             texts.append({"label": f"temperature {temperature:g}, {after}", "text": answer["text"]})
     return {
         "kind": "texts",
         "title": "Written by the model",
-        "text": "At temperature 0 the most probable token is taken each time, which tends to repeat itself; at 1 "
-        "tokens are drawn as the model weighs them, and in between rare ones come less often.",
+        "text": "Lines of the validation text, continued from the middle. At temperature 0 the most probable token is "
+        f"taken each time, but for runs of {NO_REPEAT} that have come before; at 1 tokens are drawn as the model "
+        "weighs them, and in between rare ones come less often.",
         "texts": texts,
     }
+
+
+def _spread(lines: list[tuple[float, int, str]], number: int) -> list[str]:
+    """Return so many different lines of text, from all over; of those with letters, where there are some."""
+    full = [text for _, size, text in lines if size >= MIN_LINE_TOKENS and text.strip()]
+    full = list(dict.fromkeys([text for text in full if any(map(str.isalpha, text))] or full))
+    return [full[(2 * place + 1) * len(full) // (2 * number)] for place in range(min(number, len(full)))]
+
+
+def _beginning(line: str) -> str:
+    """Return the first half of a line, up to the end of a word.
+
+    Example:
+        >>> _beginning("the river runs to the sea"), _beginning("abcdef")
+        ('the river runs', 'abc')
+    """
+    half = len(line) // 2
+    space = line.find(" ", half)
+    return line[:space] if half < space < len(line) - 1 - half // 2 else line[: max(1, half)]
 
 
 def _expensive_tokens(task: AbstractWritingTask, tokens: np.ndarray, losses: np.ndarray) -> dict[str, Any]:

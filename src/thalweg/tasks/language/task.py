@@ -63,6 +63,7 @@ class Language(AbstractWritingTask):
 
     name: ClassVar[str] = "language"
     inputs: ClassVar[tuple[str, ...]] = ()
+    streams: ClassVar[bool] = True
     row_is_example: ClassVar[bool] = False
     target: ClassVar[str] = "tokens"
     min_pair_count: ClassVar[int] = 50  # each token must come often enough to learn what follows it
@@ -337,11 +338,12 @@ class Language(AbstractWritingTask):
         self.check(inputs, options)
         return continued(self, model, head, list(inputs), options)
 
-    def stream(self, model: nn.Module, head: AbstractHead, prompt: str, options: AnswerOptions) -> Iterator[str]:
-        """Yield the text that `predict` writes after a prompt, as it is written, in whole characters."""
+    @override
+    def stream(self, model: nn.Module, head: AbstractHead, value: Any, options: AnswerOptions) -> Iterator[str]:
+        """Yield the prompt, and what `predict` writes after it as it is written, in whole characters."""
         self.check_options(options)
-        self.check([prompt], options)
-        return streamed(self, model, head, prompt, options)
+        self.check([value], options)
+        return itertools.chain([value], streamed(self, model, head, value, options))
 
     @override
     def scorer(self) -> ScoredTexts:
