@@ -169,6 +169,5 @@ TESTED_IN = {
     "training/steps/gauges.py": "training/steps/test_recorder.py",
     "training/steps/operations.py": "training/steps/test_sites.py",
     "training/steps/signals.py": "training/session/test_resume.py",
-    "training/steps/": "training/session/test_six_tasks.py",
     "training/steps/stepper.py": "training/steps/test_fit.py",
 }

@@ -90,6 +90,14 @@ class AbstractHead(nn.Module, abc.ABC):
 
     averages: bool = True
 
+    @property
+    def most_rows(self) -> int | None:
+        """Predictions that should be there at once; None: they are small, or the loss compares them with each other.
+
+        A head whose predictions are as wide as a vocabulary says how many of them fit; who only measures makes no more.
+        """
+        return None
+
     @abc.abstractmethod
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the prediction `[..., outputs]` for hidden states `[..., width]`."""
@@ -167,6 +175,19 @@ class AbstractHead(nn.Module, abc.ABC):
         """
         del prediction, targets
         raise ValueError(f"{type(self).__name__} gives no probabilities to ids, so there is no perplexity.")
+
+    @final
+    def log_probability_from_hidden(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Return `log_probability(self(hidden), targets)`; no more than `most_rows` predictions exist at once.
+
+        Where the targets depend on their places in a row (`hidden` `[batch, time, width]`), rows stay whole.
+        """
+        most = self.most_rows
+        if most is None or hidden.shape[:-1].numel() <= most or not len(hidden):
+            return self.log_probability(self(hidden), targets)
+        size = max(1, most // hidden[0, ..., 0].numel())
+        parts = zip(hidden.split(size), targets.split(size), strict=True)
+        return torch.cat([self.log_probability(self(rows), ids) for rows, ids in parts])
 
     def best_ids(self, prediction: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the most probable answer of each prediction, ids `[...]`.

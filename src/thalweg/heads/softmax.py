@@ -89,6 +89,13 @@ class Softmax(AbstractHead):
         # The caller's setting, not learned: a run's weights need not carry it.
         self.register_buffer("class_weights", class_weights, persistent=False)
 
+    @property
+    @override
+    def most_rows(self) -> int | None:
+        if self.num_classes is None or self.class_dim != -1:
+            return None
+        return self.chunk or max(1, MAX_LOGITS // self.num_classes)
+
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the logits `[..., C]`."""
         return self._classes_last(self.output(hidden))

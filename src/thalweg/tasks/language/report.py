@@ -44,7 +44,7 @@ def token_losses(
     with answering(model, head) as parameter:
         for start in range(0, num_chunks, per_batch):
             batch = task.batch(examples, np.arange(start, min(start + per_batch, num_chunks))).to(parameter.device)
-            losses = -head.log_probability(head(model(**batch.inputs)), batch.targets)
+            losses = -head.log_probability_from_hidden(model(**batch.inputs), batch.targets)
             mask = batch.mask if batch.mask is not None else torch.ones_like(batch.targets, dtype=torch.bool)
             places = torch.arange(mask.shape[1], device=parameter.device).expand_as(mask)
             values = batch.targets[mask], losses[mask].double(), places[mask]

@@ -247,7 +247,7 @@ def loss_by_place(
     size = max(1, BATCH_TOKENS // longest)
     with answering(model, head) as parameter:
         for indices, batch in in_order(prepared.train, task.batch, size, parameter.device, parameter.dtype):
-            losses = -head.log_probability(head(model(**batch.inputs)), batch.targets).double()
+            losses = -head.log_probability_from_hidden(model(**batch.inputs), batch.targets).double()
             mask = batch.mask if batch.mask is not None else torch.ones_like(batch.targets, dtype=torch.bool)
             width = mask.shape[1]
             sums[:width] += torch.where(mask, losses, 0.0).sum(0).cpu().numpy()

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -111,12 +111,13 @@ def evaluate(
     with answering(model, head), torch.autocast(device_type, autocast, enabled=autocast is not None):
         for part in share.parts:
             batch = task.batch(examples, part).to(device, dtype)
-            prediction = head(model(**batch.inputs))
-            batch_total, batch_count, each = loss_by_example(head, prediction, batch, intervals)
-            losses.append(each)
-            total += batch_total.double().cpu()
-            count += batch_count.double().cpu()
-            meter.update(prediction, batch)
+            for hidden, few in in_parts(head, model(**batch.inputs), batch):
+                prediction = head(hidden)
+                few_total, few_count, each = loss_by_example(head, prediction, few, intervals)
+                losses.append(each)
+                total += few_total.double().cpu()
+                count += few_count.double().cpu()
+                meter.update(prediction, few)
         if share.is_divided:
             meter.join(share.everyones)
             total, count = distributed.sum_over_ranks([torch.stack([total, count])])[0]
@@ -132,6 +133,22 @@ def evaluate(
         return found
     kept = [meter.samples(), *kept]
     return with_intervals(found, np.concatenate(losses), [samples for samples in kept if samples is not None])
+
+
+def in_parts(head: AbstractHead, hidden: Tensor, batch: Batch) -> Iterator[tuple[Tensor, Batch]]:
+    """Yield the hidden states of a batch with what they should answer, of few examples where predictions are wide."""
+    most = head.most_rows
+    if most is None or batch.targets.numel() <= most or len(hidden) != len(batch.targets):
+        yield hidden, batch
+        return
+    size = max(1, most * len(batch.targets) // batch.targets.numel())
+    for start in range(0, len(hidden), size):
+        rows = slice(start, start + size)
+
+        def of_rows(tensor: Tensor, rows: slice = rows) -> Tensor:
+            return tensor[rows] if len(tensor) == len(hidden) else tensor
+
+        yield hidden[rows], batch.changed(of_rows)
 
 
 @final
