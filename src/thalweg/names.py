@@ -172,7 +172,8 @@ DISPERSIONS = {
 }
 
 PRETRAINED_TOKENIZER = "pretrained"  # the one that a pretrained model came with
-TOKENIZERS = ("word", "bpe", "char", "byte", PRETRAINED_TOKENIZER)
+GIVEN_TOKENIZER = "file"  # that of `--vocabulary`
+TOKENIZERS = ("word", "bpe", "char", "byte", PRETRAINED_TOKENIZER, GIVEN_TOKENIZER)
 POOLINGS = ("auto", "mean", "cls", "last")
 PAIR_READINGS = ("auto", "cross", "bi")
 

@@ -12,6 +12,7 @@ from torch import nn
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.text.features import VECTOR_LENGTH, BagFeatures
 from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
+from thalweg.data.text.subwords.given import GivenTokenizer
 from thalweg.data.text.tokenizer import BOS, EOS, SPECIALS
 from thalweg.errors import InputError
 from thalweg.exports.graph import (
@@ -148,6 +149,7 @@ def of_tag(task: Tag, model: nn.Module, head: AbstractHead) -> Graph:
 def of_language(task: Language, model: nn.Module, head: AbstractHead) -> Graph:
     """Return a language model as one pass: the probabilities of the token after each token."""
     _require_softmax(head)
+    _require_own(task)
     most = task.shape().max_length
     rows = _ids(task.vocabulary.vocabulary_size, min(most, 30))
     feeds = [{"tokens": np.concatenate([np.full((len(one), 1), BOS), one], 1)[:, : one.shape[1]]} for one in rows]
@@ -170,6 +172,7 @@ def of_language(task: Language, model: nn.Module, head: AbstractHead) -> Graph:
 def of_translate(task: Translate, model: nn.Module, head: AbstractHead) -> Graph:
     """Return a translator as one pass: the probabilities of the token after each token of the translation."""
     _require_softmax(head)
+    _require_own(task)
     shape, most = task.shape(), task.shape().max_length
     feeds = []
     for source, target in zip(
@@ -316,6 +319,14 @@ def _require_softmax(head: AbstractHead) -> None:
         raise InputError(
             "This run writes by vectors of words (--head with continuous outputs), and finds the nearest one by a "
             "search, which is no part of an ONNX graph. Train with --head softmax to export it."
+        )
+
+
+def _require_own(task: Language | Translate) -> None:
+    if isinstance(task.tokenizer, GivenTokenizer):
+        raise InputError(
+            "This run reads by a vocabulary that was given (--vocabulary), whose file has other ids than an ONNX graph "
+            "of it. Train with --tokenizer bpe to export it."
         )
 
 

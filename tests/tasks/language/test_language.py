@@ -112,6 +112,22 @@ def test_words_see_line_ends_and_unknown_words():
     assert task.unknown_per_token == pytest.approx(15 / len(valid))
 
 
+def test_a_given_vocabulary_has_ends_for_lines_and_charges_what_it_lacks(tmp_path):
+    (tmp_path / "words.txt").write_text("one 9\ntwo 3\n", encoding="utf-8")
+    chosen = settings("file", max_length=4, share=0.2, vocabulary=str(tmp_path / "words.txt"))
+    task, prepared = Language.prepare(Lines(["one two", "", "two one one"] * 9 + ["three one"] * 3), None, chosen)
+    (tmp_path / "words.txt").unlink()
+    assert task.tokenizer.entries == ["one", "two"]
+    train, valid = (targets_of(task, examples) for examples in (prepared.train, prepared.valid))
+    assert task.text(train[:8]) == "one two\n\ntwo one one\n"
+    assert task.text(valid).endswith("<unk> one\n<unk> one\n<unk> one\n")
+    assert task.unknown_per_token == pytest.approx(15 / len(valid))
+    put_files(tmp_path, task.files())
+    loaded = Language.load(tmp_path, chosen)
+    assert loaded.tokenizer.entries == task.tokenizer.entries
+    assert loaded.prompt("two one") == task.prompt("two one") == [5, 4]
+
+
 def test_rows_with_line_ends_inside_are_lines():
     rows = ["a\nbb", "", "ccc"]
     texts = TextColumn(Lines(rows), "text", settings().normalizer())

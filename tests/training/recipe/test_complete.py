@@ -77,6 +77,19 @@ REFUSED = {
         {"task": "translate", "vocabularies": "separate", "word_vectors": "v.txt"},
         "leave them out, or give --vocabularies",
     ),
+    "a vocabulary and a tokenizer": (
+        {"task": "translate", "vocabulary": "v.model", "tokenizer": "bpe"},
+        "--vocabulary has its own tokenizer; leave out",
+    ),
+    "one vocabulary for two": (
+        {"task": "translate", "vocabulary": "v.model", "vocabularies": "separate"},
+        "--vocabulary is one for both sides",
+    ),
+    "no vocabulary": ({"task": "translate", "tokenizer": "file"}, "name its file with --vocabulary"),
+    "a vocabulary for a task that reads": (
+        {"tokenizer": "file", "vocabulary": "v.model"},
+        "--tokenizer file is for --task language and translate",
+    ),
     "bigrams of characters": ({"tokenizer": "char", "bigrams": 10}, "--bigrams needs --tokenizer word"),
     "width and heads": ({"model": "transformer", "width": 10, "heads": 4}, "multiple of --heads; got 10 and 4"),
     "tfixup with norms": ({"model": "transformer", "init": "tfixup"}, "--init tfixup is for"),

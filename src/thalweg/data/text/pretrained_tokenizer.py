@@ -4,18 +4,18 @@ import copy
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, final
 
 import numpy as np
 import tokenizers
 
+from thalweg.data.text.subwords.given import GivenTokenizer
+from thalweg.data.text.subwords.library import guarded, whole
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.storage.regular import read_regular
-
-_T = TypeVar("_T")
 
 KIND: Final = "pretrained"
 MOST_BYTES: Final = 2**27  # of a file; vocabularies of 250,000 entries have 2**24
@@ -68,6 +68,7 @@ class PretrainedTokenizer:
 
     kind: Final = KIND
     has_words: Final = False  # as entries of the vocabulary, by which words can be unknown
+    knows_lines: Final = True
 
     def __init__(self, inner: tokenizers.Tokenizer, specials: dict[str, int], size: int | None = None) -> None:
         self._inner = inner
@@ -172,7 +173,7 @@ class PretrainedTokenizer:
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
         """Return the text of these ids, the special ones left out."""
-        return _guarded(lambda: self._inner.decode([int(index) for index in ids], skip_special_tokens=True), "decode")
+        return guarded(lambda: self._inner.decode([int(index) for index in ids], skip_special_tokens=True), "decode")
 
     def to_bytes(self) -> bytes:
         """Return the content of one JSON file, which the `tokenizers` library reads as well."""
@@ -200,7 +201,7 @@ class PretrainedTokenizer:
             return cls(tokenizers.Tokenizer.from_str(json.dumps(saved)), specials, size)
 
         try:
-            made = _guarded(make, "load")
+            made = guarded(make, "load")
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise InputError(f"{where} is not a tokenizer of the `tokenizers` library ({error}).") from None
         wrong = [name for name, index in specials.items() if not 0 <= index < made.vocabulary_size]
@@ -212,21 +213,11 @@ class PretrainedTokenizer:
         for start in range(0, len(texts), _CHUNK):
             part = [_whole(text) for text in texts[start : start + _CHUNK]]
             read = functools.partial(inner.encode_batch, part, add_special_tokens=specials)
-            yield from _guarded(read, "read a text")
+            yield from guarded(read, "read a text")
 
 
-AnyTokenizer = Tokenizer | PretrainedTokenizer
-"""One that is learned from the texts of a run, or came with a pretrained model."""
-
-
-def _guarded(call: Callable[[], _T], what: str) -> _T:
-    """Return what a call of the library gives; what it raises, panics of its own among them, is a ValueError."""
-    try:
-        return call()
-    except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
-        raise
-    except BaseException as error:
-        raise ValueError(f"the tokenizer cannot {what}: {str(error)[:200]}") from None
+AnyTokenizer = Tokenizer | PretrainedTokenizer | GivenTokenizer
+"""One that is learned from the texts of a run, came with a pretrained model, or was given as a file."""
 
 
 def read_text(path: str | Path) -> str:
@@ -243,7 +234,7 @@ def _whole(text: Any) -> Any:
     """Return a text, or both of a pair, in which half a surrogate pair is a question mark."""
     if isinstance(text, tuple):
         return tuple(map(_whole, text))
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+    return whole(text)
 
 
 def _flat(rows: Sequence[np.ndarray]) -> np.ndarray:

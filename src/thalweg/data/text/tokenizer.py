@@ -184,6 +184,18 @@ class Tokenizer:
         """Whether the entries are whole words and marks, so that there are words that it has no entry for."""
         return self.kind in SPLITS
 
+    @property
+    def knows_lines(self) -> bool:
+        """Whether line ends are among the entries, and come back."""
+        return self.kind not in ("word", "list")
+
+    def unknown_bytes(self, texts: Sequence[str]) -> int:
+        """Return how many bytes of the texts the vocabulary has no entry for, the spaces in unknown pieces included."""
+        if not self.has_words:
+            return 0
+        pieces = (piece for text in texts for piece in self.pieces(text))
+        return sum(len(piece.encode("utf-8", "surrogatepass")) for piece in pieces if piece not in self._ids)
+
     def pieces(self, text: str) -> list[str]:
         """Return the parts of a text whose ids `encode` gives; for kinds of whole words.
 

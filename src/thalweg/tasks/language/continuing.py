@@ -113,7 +113,7 @@ def unwritten(tokenizer: AnyTokenizer) -> tuple[int, ...]:
     """Return the ids that stand for no text."""
     if isinstance(tokenizer, PretrainedTokenizer):
         return tuple(set(tokenizer.specials.values()))
-    return (PAD, UNK, BOS) if tokenizer.kind == "word" else (PAD, UNK, BOS, EOS)
+    return (PAD, UNK, BOS, EOS) if tokenizer.knows_lines else (PAD, UNK, BOS)
 
 
 def _answer(task: Reader, stop: "Stops", found: Continuation) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from thalweg.data.arrays.batches import Examples
 from thalweg.data.arrays.equal import Prefixes, View, same_rows
 from thalweg.data.arrays.ragged import flat_positions
 from thalweg.data.files.base import AbstractSource
-from thalweg.data.text.tokenizer import EOS, UNK, Tokenizer
+from thalweg.data.text.pretrained_tokenizer import PretrainedTokenizer
+from thalweg.data.text.tokenizer import EOS, UNK
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.shape import ModelShape
@@ -126,10 +127,12 @@ class Language(AbstractWritingTask):
             nonlocal num_tokens, num_bytes, num_unknown, num_unknown_bytes
             num_tokens += len(values)
             num_bytes += sum(map(_num_bytes, part))
-            num_lost = int((values == UNK).sum()) if self.tokenizer.has_words else 0
+            if isinstance(self.tokenizer, PretrainedTokenizer):
+                return
+            num_lost = int((values == UNK).sum())
             if num_lost:
                 num_unknown += num_lost
-                num_unknown_bytes += self._unknown_bytes(part)
+                num_unknown_bytes += self.tokenizer.unknown_bytes(part)
 
         examples = self._encode(lines, self._windows, measure)
         self.bytes_per_token = num_bytes / max(1, num_tokens)
@@ -181,25 +184,19 @@ class Language(AbstractWritingTask):
         return Cut(self.stride, longest - self.stride, SEEN)
 
     def _ids(self, lines: list[str]) -> np.ndarray:
-        """Return the ids of some lines; the kind "word" knows no line ends, so there `<eos>` stands for one."""
+        """Return the ids of some lines; `<eos>` stands for a line end where the tokenizer knows none."""
         values, lengths = self.tokenizer.encode_many(lines)
-        if self.tokenizer.kind != "word":
+        if self.tokenizer.knows_lines:
             return values
         ends = np.array([line.endswith("\n") for line in lines], dtype=bool)
         return np.insert(values, np.cumsum(lengths)[ends], EOS)
 
     @override
     def text(self, ids: list[int]) -> str:
-        if self.tokenizer.kind != "word":
+        if self.tokenizer.knows_lines:
             return self.tokenizer.decode(ids)
         ends = [-1, *(place for place, token in enumerate(ids) if token == EOS), len(ids)]
         return "\n".join(self.tokenizer.decode(ids[a + 1 : b]) for a, b in itertools.pairwise(ends))
-
-    def _unknown_bytes(self, lines: list[str]) -> int:
-        """Return the bytes of the pieces of text that are not in the vocabulary, the spaces in them included."""
-        assert isinstance(self.tokenizer, Tokenizer)
-        pieces = (piece for line in lines for piece in self.tokenizer.pieces(line))
-        return sum(_num_bytes(piece) for piece in pieces if self.tokenizer.id_of(piece) is None)
 
     @override
     def about(self) -> dict[str, str]:

@@ -14,6 +14,8 @@ from thalweg.data.arrays.ragged import IN_MEMORY, Spill
 from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.pretrained_folder import PretrainedFolder
 from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
+from thalweg.data.text.subwords.given import KIND as GIVEN
+from thalweg.data.text.subwords.given import load_given, read_given
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
@@ -80,8 +82,7 @@ class AbstractWritingTask(AbstractTask):
     @classmethod
     def read_tokenizer(cls, path: Path, settings: Settings) -> AnyTokenizer:
         """Return a tokenizer of a task in a run's folder."""
-        del settings
-        return Tokenizer.load(path)
+        return load_given(path) if settings.tokenizer == GIVEN else Tokenizer.load(path)
 
     @classmethod
     def learn_vocabulary(cls, texts: Iterable[str], settings: Settings) -> dict[str, Any]:
@@ -93,11 +94,13 @@ class AbstractWritingTask(AbstractTask):
         return {"tokenizer": cls.learn_tokenizer(texts, settings, None if old is None else old.vocabulary)}
 
     @classmethod
-    def learn_tokenizer(cls, texts: Iterable[str], settings: Settings, before: Tokenizer | None) -> AnyTokenizer:
+    def learn_tokenizer(cls, texts: Iterable[str], settings: Settings, before: Any) -> AnyTokenizer:
         """Return the tokenizer of normalized training texts; `before` is the one of the run that training starts from.
 
-        Its entries come first.
+        Its entries come first. Where a vocabulary is given, nothing is learned.
         """
+        if settings.tokenizer == GIVEN:
+            return read_given(settings.vocabulary) if before is None else before
         min_count, size = cls.min_pair_count if settings.tokenizer == "bpe" else 1, settings.vocabulary_size
         kind = "spaced" if settings.tokenizer == "word" else settings.tokenizer
         if before is not None and before.has_words:

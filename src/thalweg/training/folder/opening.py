@@ -105,6 +105,7 @@ def settings_of(
         long=data.long,
         max_ratio=data.max_ratio,
         bpe_dropout=data.bpe_dropout,
+        vocabulary=data.vocabulary,
         vocabularies=data.vocabularies,
         word_vectors=data.word_vectors,
         normalize_vectors=data.normalize_vectors,

@@ -25,7 +25,7 @@ from thalweg.training.recipe.recipe import Options, Recipe
 # Options of the network that are about its training alone; a word's vectors are among the weights already.
 _FREE: Final = tuple(name for name, one in OPTIONS.items() if one.wants == "method" or name.startswith("dispersion"))
 _WINDOW: Final = ("lags", "scaling")
-_SIDES: Final = ("vocabularies",)
+_SIDES: Final = ("vocabularies", "vocabulary")
 _INITIAL: Final = ("word_vectors", "init")
 # What the weights mean nothing without, given otherwise, is refused; whole numbers about texts are limits.
 KEPT: Final = {"task"} | {
@@ -79,7 +79,7 @@ def started(given: Options, run: Run) -> tuple[Options, dict[str, Any]]:
         raise InputError(
             f"--select model chooses among models, and the weights of {run.folder} are of one; give --select penalty."
         )
-    taken = {name: value for name, value in own.items() if name not in (*LEFT, *_INITIAL)}
+    taken = {name: value for name, value in own.items() if name not in (*LEFT, *_INITIAL, "vocabulary")}
     for name in (*_replaced(given, own), "normalize_vectors", "distill", "distill_weight"):
         taken.pop(name, None)
     if "select" not in given:  # the penalty is the one before, so that training goes on where it ended

@@ -21,6 +21,11 @@ def optimizer(values: Values) -> str:
     return names.SEARCHED_OPTIMIZER if values["optimizer"] == names.AUTOMATIC and spoken else values["optimizer"]
 
 
+def tokenizer(values: Values) -> str:
+    """A vocabulary that is given has its own."""
+    return names.GIVEN_TOKENIZER if values["vocabulary"] else values["tokenizer"]
+
+
 def carry(values: Values) -> int:
     """The gradient leaves out what the weights do to a carried state; losses that are compared would not."""
     return 0 if one_function(values) else values["carry"]

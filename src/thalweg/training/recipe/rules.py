@@ -82,6 +82,15 @@ def _sizes(recipe: Recipe) -> Iterator[str]:
         yield "Give --epochs or --steps (or --time alone)."
     if data.vocabularies == "separate" and data.word_vectors:
         yield "--word-vectors are of one vocabulary; leave them out, or give --vocabularies joint."
+    given = names.GIVEN_TOKENIZER
+    if data.vocabulary and data.tokenizer != given:
+        yield f"--vocabulary has its own tokenizer; leave out --tokenizer {data.tokenizer}."
+    if data.vocabulary and data.vocabularies == "separate":
+        yield "--vocabulary is one for both sides; give --vocabularies joint."
+    if data.tokenizer == given and not (data.vocabulary or recipe.run.start_from):
+        yield f"--tokenizer {given} is the one of a vocabulary that is given; name its file with --vocabulary."
+    if data.tokenizer == given and "writes" not in names.task_spec(recipe.run.task).traits:
+        yield f"--tokenizer {given} is for --task language and translate; got '{recipe.run.task}'."
     if data.bpe_dropout and data.tokenizer != "bpe":
         yield f"--bpe-dropout needs --tokenizer bpe; got '{data.tokenizer}'. Leave it out."
     if data.bpe_dropout and not training.batch_size:

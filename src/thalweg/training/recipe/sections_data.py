@@ -99,8 +99,8 @@ class DataSection:
         ("nfc", "lower", "spaces"), trait="text", other_losses="of texts",
     )]
     tokenizer: Annotated[str, Option(
-        f"Tokenizer: {listed(names.TOKENIZERS)} (a pretrained model's own)", "word", choices=names.TOKENIZERS,
-        trait="tokens", other_losses="of texts",
+        f"Tokenizer: {listed(names.TOKENIZERS)} (a pretrained model's own, or that of --vocabulary)", "word",
+        choices=names.TOKENIZERS, trait="tokens", other_losses="of texts", follows=defaults.tokenizer,
     )]
     vocabulary_size: Annotated[int, Option(
         "Maximum vocabulary size", 30_000, COUNT, by_model={"bag": 50_000, "linear": 50_000}, trait="text",
@@ -114,6 +114,10 @@ class DataSection:
     max_length: Annotated[int, Option(
         "Maximum sequence length in tokens; longer sequences are truncated and counted", 256, COUNT,
         trait="text", models=("lstm", "gru", "transformer", FINE_TUNED, FROZEN), other_losses="of texts",
+    )]
+    vocabulary: Annotated[str, Option(
+        "File of a vocabulary: a model of SentencePiece, a tokenizer.json, or a word a line, maybe with its count", "",
+        trait="writes", models=("lstm", "transformer"), other_losses="of texts",
     )]
     vocabularies: Annotated[str, Option(
         "Vocabulary of source and target: joint (one for both) or separate", "joint", choices=("joint", "separate"),
