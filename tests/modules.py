@@ -36,6 +36,7 @@ TESTED_IN = {
     "curvature/precise.py": "curvature/test_check.py",
     "curvature/root.py": "curvature/test_gauss_newton.py",
     "data/builtin/": "data/builtin/test_samples.py",
+    "data/text/subwords/": "data/text/subwords/test_vocabularies.py",
     "data/inspection/conflicts.py": "data/inspection/test_inspection.py",
     "data/blocks/streamed.py": "data/blocks/test_shards.py",
     "data/columns/label_values.py": "data/columns/test_reading.py",

@@ -47,7 +47,7 @@ class Settings:
         long: what becomes of training pairs that are longer than `max_length`: "drop" or "cut".
         max_ratio: how many times as many tokens one side of a training pair may have as the other; 0: any number.
         bpe_dropout: probability with which "bpe" leaves a merge out in training batches.
-        vocabulary: file of a vocabulary that was given (see `thalweg.data.text.subwords.given`); "": none.
+        vocabulary: file of a vocabulary that was given (see `thalweg.data.text.subwords.vocabularies`); "": none.
         vocabularies: whether source and target have one vocabulary, "joint", or each its own, "separate".
         tell: takes sentences about how far the reading is, where it takes long.
     """

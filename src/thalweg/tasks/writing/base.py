@@ -15,7 +15,7 @@ from thalweg.data.text.normalize import Normalizer
 from thalweg.data.text.pretrained_folder import PretrainedFolder
 from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
 from thalweg.data.text.subwords.given import KIND as GIVEN
-from thalweg.data.text.subwords.given import load_given, read_given
+from thalweg.data.text.subwords.vocabularies import load_given, read_given
 from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead

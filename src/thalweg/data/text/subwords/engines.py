@@ -3,7 +3,6 @@
 import base64
 import importlib
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final, final
 
@@ -11,6 +10,7 @@ import tokenizers
 from typing_extensions import override
 
 from thalweg.data.text.codecs import BOS, EOS, PAD, UNK
+from thalweg.data.text.subwords.given import AbstractEngine
 from thalweg.data.text.subwords.library import guarded
 from thalweg.errors import InputError
 
@@ -22,34 +22,6 @@ _NAMES: Final = {
     EOS: ("</s>", "<eos>", "[EOS]", "[SEP]", "<|endoftext|>", "<|end_of_text|>"),
 }
 """What other programs call the special entries; a file has one of each at most that is taken."""
-
-
-class AbstractEngine(ABC):
-    """A vocabulary with ids of its own.
-
-    Attributes:
-        names: of the entries, by their ids; None where an id has none.
-        specials: which of them are special entries of ours -> theirs.
-    """
-
-    names: list[str | None]
-    specials: dict[int, int]
-
-    @abstractmethod
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of texts, without special ones around them."""
-
-    @abstractmethod
-    def decode(self, ids: list[int]) -> str:
-        """Return the text of some ids, as the library has it."""
-
-    @abstractmethod
-    def unknown_bytes(self, texts: Sequence[str]) -> int:
-        """Return how many bytes of the texts the vocabulary has no entry for."""
-
-    @abstractmethod
-    def saved(self) -> dict[str, Any]:
-        """Return what an engine is made of again, as plain JSON values."""
 
 
 @final

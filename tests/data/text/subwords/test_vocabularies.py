@@ -8,8 +8,9 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from thalweg.data.text.subwords import given
-from thalweg.data.text.subwords.given import GivenTokenizer, load_given, read_given
+from thalweg.data.text.subwords import vocabularies
+from thalweg.data.text.subwords.given import GivenTokenizer
+from thalweg.data.text.subwords.vocabularies import load_given, read_given
 from thalweg.data.text.tokenizer import SPECIALS, Tokenizer
 from thalweg.errors import InputError
 
@@ -180,7 +181,7 @@ def test_without_its_package_a_model_is_refused_in_a_sentence(tmp_path, monkeypa
 
 
 def test_large_files_are_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(given, "MOST_BYTES", 10)
+    monkeypatch.setattr(vocabularies, "MOST_BYTES", 10)
     (tmp_path / "x").write_bytes(json.dumps({"a": "b" * 99}).encode())
     with pytest.raises(InputError, match="expected a file of at most 10 bytes"):
         read_given(tmp_path / "x")
