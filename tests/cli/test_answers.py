@@ -336,8 +336,6 @@ def test_given_texts_are_measured(predict):
             "--samples is for drawn texts, and --temperature 0 draws none",
         ),
         ("language", ["--min-length", 2], "--min-length 2 is for texts that end at --stop"),
-        ("language", ["--decoding", "fast"], "--decoding fast is for continuous outputs"),
-        ("language", ["--decoding", "slow"], "--decoding must be exact or fast; got 'slow'"),
         ("translate", ["--beam", 4, "--samples", 2], "--beam 4 searches for the best texts, and --samples draws some"),
         ("translate", ["--min-length", 300], "--min-length must be at most 63"),
         ("translate", ["--top-k", 0], "--top-k must be a whole number from 1 to"),

@@ -53,7 +53,6 @@ ODD = {
     "repetition_penalty": [0.0, -1.0, 101, float("nan"), "x"],
     "stop": ["", ["a", ""], 3, [None]],
     "prefix": [None, 7, ["a"]],
-    "decoding": ["", "slow", None, 1],
     "top_p": [0.0, 1.1, -1.0, float("nan"), float("inf"), "x", 10**5000],
 }
 

@@ -35,7 +35,6 @@ _WHOLE: Final = {
     "seed": (0, 2**63 - 1),
 }
 _REAL: Final[dict[str, tuple[float, float]]] = {"repetition_penalty": (0.01, 100.0), "length_penalty": (0.0, 10.0)}
-DECODINGS: Final = ("exact", "fast")
 COLDEST: Final = 1e-6  # temperature: log-probabilities divided by it are numbers in float32
 
 
@@ -138,7 +137,6 @@ class AnswerOptions:
         beam: candidates kept while translating, at most 1,000; 1 is greedy. None: 4, of drawn ones 1.
         length_penalty: a in the score of a translation of n tokens, log-probability / n^a, from 0 (which favors short
             ones) to 10.
-        decoding: "exact", or "fast": continuous outputs answer from few words (see `CandidateDecoding`).
         seed: seed of sampling; each input and each of its samples has random numbers of its own.
         places: where each input stands among all that are asked for, from 0, which its random numbers depend on; None:
             they are all.
@@ -157,7 +155,6 @@ class AnswerOptions:
     prefix: str = ""
     beam: int | None = None
     length_penalty: float = 1.0
-    decoding: str = "exact"
     seed: int = 0
     places: tuple[int, ...] | None = None
 
@@ -186,8 +183,6 @@ class AnswerOptions:
         object.__setattr__(self, "stop", tuple(stop))
         if not isinstance(self.prefix, str):
             raise InputError(f"--prefix must be a text; got {shown(self.prefix)}.")
-        if self.decoding not in DECODINGS:
-            raise InputError(f"--decoding must be {' or '.join(DECODINGS)}; got {shown(self.decoding)}.")
         self._check_together()
 
     def _check_together(self) -> None:

@@ -145,8 +145,6 @@ def test_wishes_without_effect_are_refused():
         task.predict(model, head, ["a"], AnswerOptions(min_length=3))
     with pytest.raises(InputError, match="--min-length must be at most --length; got 9 and 3"):
         task.predict(model, head, ["a"], AnswerOptions(min_length=9, length=3, stop="x"))
-    with pytest.raises(InputError, match="--decoding fast is for continuous outputs"):
-        task.predict(model, head, ["a"], AnswerOptions(decoding="fast"))
 
 
 def test_no_prompt_and_no_length_are_no_mistake():

@@ -126,7 +126,6 @@ def test_a_prefix_of_subwords_may_end_within_a_word():
     [
         ({"prefix": "A" * 30}, "--prefix has 30 tokens, and a translation at most 19"),
         ({"min_length": 20}, "--min-length must be at most 19, the tokens of this run's translations; got 20"),
-        ({"decoding": "fast"}, "--decoding fast is for continuous outputs"),
     ],
 )
 def test_wishes_that_no_translation_fulfils_are_refused(wishes, message):

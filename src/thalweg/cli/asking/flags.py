@@ -31,7 +31,6 @@ HELP: Final = {
     "beam": "Beam size of translations (4).",
     "length_penalty": "Exponent a of the number of tokens n in the score of a translation, log-probability / n^a "
     "(1.0); 0 favors short ones.",
-    "decoding": "How continuous outputs find words: exact (exact), or fast, from a few candidates.",
     "seed": "Random seed for sampling (0); each input and each of its samples has random numbers of its own.",
     "score": "Measure given texts in place of writing: their log-probability, its mean over tokens, the perplexity. "
     "For translations an input is both texts with a tab between them, or the rows of a file with both columns.",

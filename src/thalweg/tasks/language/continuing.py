@@ -10,7 +10,7 @@ from thalweg.data.text.tokenizer import BOS, EOS, PAD, UNK
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.answering import answering
 from thalweg.tasks.questions import AnswerOptions
-from thalweg.tasks.writing.asked import answering_head, rules_of, sampling_of
+from thalweg.tasks.writing.asked import rules_of, sampling_of
 from thalweg.tasks.writing.generate import Continuation, continue_texts, written_tokens
 from thalweg.tasks.writing.sampling import stream_seed
 from thalweg.tasks.writing.scoring import told
@@ -54,7 +54,7 @@ def continued(
             stops = [Stops(task, ids[row], options) for row, _ in part]
             found = continue_texts(
                 writer,
-                answering_head(head, options),
+                head,
                 [ids[row] for row, _ in part],
                 seeds=[stream_seed(options.seed, places[row], sample) for row, sample in part],
                 is_over=(lambda place, tokens, stops=stops: stops[place].is_over(tokens)) if options.stop else None,
@@ -82,9 +82,7 @@ def streamed(task: Reader, model: nn.Module, head: AbstractHead, prompt: str, op
     seeds = [stream_seed(options.seed, options.places_of(1)[0])]
     writer: Any = model
     with answering(model, head) as parameter:
-        steps = written_tokens(
-            writer, answering_head(head, options), [before], seeds=seeds, device=parameter.device, **_how(task, options)
-        )
+        steps = written_tokens(writer, head, [before], seeds=seeds, device=parameter.device, **_how(task, options))
         for _, ids, _ in steps:
             written.append(int(ids[0]))
             if options.stop and stop.is_over(written):

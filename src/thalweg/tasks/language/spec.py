@@ -19,6 +19,6 @@ SPEC = TaskSpec(
     traits=frozenset({"text", "tokens", "classes", "writes", "running"}),
     answers=frozenset({
         "length", "min_length", "temperature", "top_p", "top_k", "samples", "repetition_penalty", "no_repeat", "stop",
-        "decoding", "seed", "score",
+        "seed", "score",
     }),
 )  # fmt: skip

@@ -15,7 +15,7 @@ from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.answering import answering
 from thalweg.tasks.questions import AnswerOptions
-from thalweg.tasks.writing.asked import answering_head, rules_of, sampling_of
+from thalweg.tasks.writing.asked import rules_of, sampling_of
 from thalweg.tasks.writing.beam import beam_search, greedy, sampled
 from thalweg.tasks.writing.sampling import stream_seed
 from thalweg.tasks.writing.scoring import told
@@ -81,7 +81,6 @@ def translated(
     size = max(1, together // (options.samples if options.is_drawn else beam))
     writer: Any = model
     with answering(model, head) as parameter:
-        deciding = answering_head(head, options)
         for start in range(0, len(order), size):
             part = order[start : start + size]
             tokens, mask = (tensor.to(parameter.device) for tensor in pad(source, indices[part], padding=reader.pad))
@@ -92,11 +91,11 @@ def translated(
                     [stream_seed(options.seed, places[row], sample) for sample in samples] for row in part.tolist()
                 ]
                 sampling = sampling_of(options, DRAWN_AT)
-                texts = sampled(writer, deciding, state, sampling=sampling, seeds=seeds, **how)
+                texts = sampled(writer, head, state, sampling=sampling, seeds=seeds, **how)
             elif beam == 1:
-                texts = greedy(writer, deciding, state, **how)
+                texts = greedy(writer, head, state, **how)
             else:
-                texts = beam_search(writer, deciding, state, width=beam, **how)
+                texts = beam_search(writer, head, state, width=beam, **how)
             words = unknown.find(model, tokens, mask, texts.tokens, part.tolist())
             columns = (texts.tokens.tolist(), texts.log_probabilities.tolist(), texts.scores.tolist(), words)
             for place, *each in zip(part.tolist(), *columns, strict=True):

@@ -19,6 +19,6 @@ SPEC = TaskSpec(
     traits=frozenset({"text", "lengths", "tokens", "classes", "writes", "translates"}),
     answers=frozenset({
         "top", "beam", "length_penalty", "min_length", "temperature", "top_p", "top_k", "samples", "repetition_penalty",
-        "no_repeat", "prefix", "decoding", "seed", "score",
+        "no_repeat", "prefix", "seed", "score",
     }),
 )  # fmt: skip

@@ -1,13 +1,7 @@
-"""What a user asks of written texts: how tokens are drawn, which rules hold, which head answers."""
+"""What a user asks of written texts: how tokens are drawn, and which rules hold."""
 
 from collections.abc import Sequence
 
-import torch
-
-from thalweg.errors import InputError
-from thalweg.heads.base import AbstractHead
-from thalweg.heads.candidate_decoding import CandidateDecoding
-from thalweg.heads.continuous import AbstractContinuous
 from thalweg.tasks.questions import AnswerOptions
 from thalweg.tasks.writing.rules import Rules
 from thalweg.tasks.writing.sampling import Sampling
@@ -26,15 +20,3 @@ def rules_of(
     return Rules(
         tuple(forbidden), options.repetition_penalty, options.no_repeat, min_length=min_length, prefix=tuple(prefix)
     )
-
-
-def answering_head(head: AbstractHead, options: AnswerOptions, frequent: int = 512) -> AbstractHead:
-    """Return the head that tokens are chosen by: the run's own, or the same with few candidates (`decoding="fast"`)."""
-    if options.decoding == "exact":
-        return head
-    if not isinstance(head, AbstractContinuous):
-        raise InputError(
-            "--decoding fast is for continuous outputs, whose words can be searched for; this run has a softmax, which "
-            "scores all of them at once. Leave it out"
-        )
-    return CandidateDecoding(head, shortlist=torch.arange(min(frequent, head.targets.num)))
