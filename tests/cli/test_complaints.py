@@ -46,6 +46,7 @@ WRONG = {
     "evaluate runs/a b.csv --threshold 0,5": "--threshold: expected a number; got '0,5'; write 0.5.",
     "predict runs/a --tpo 3": "thalweg predict has no option --tpo; did you mean --top? A text that begins so comes",
     "predict runs/a --top 1.5": "--top: expected a whole number; got '1.5'.",
+    "predict runs/a -json x": "thalweg predict has no option -json; options have two dashes: --json.",
     "evaluate runs/a": "thalweg evaluate needs FILE; thalweg evaluate --help shows the arguments.",
     "certify runs/a --seconds long": "--seconds: expected a duration such as 60s, 5m or 1h; got 'long'.",
     "certify runs/a runs/b": "There is no place for 'runs/b': thalweg certify takes fewer arguments.",

@@ -235,6 +235,32 @@ def test_inputs_of_other_tasks(tmp_path, data, task, options, good, bad):
     assert wrong[0] == 422
 
 
+def test_texts_are_drawn_and_measured(tmp_path):
+    rows = {"text": ["the river runs to the sea"] * 60}
+    run = thalweg.train(rows, task="language", out=tmp_path, fast=True, width=4, max_length=8, tie=False)
+    drawn = {"samples": 2, "length": 5, "top_k": 9, "no_repeat": 2, "stop": ["sea", "\n"]}
+    answers = asked(
+        run,
+        post({"inputs": ["the", "the"], **drawn}),
+        post({"input": "the river", "score": True}),
+        post({"input": "the river", "score": True, "length": 3}),
+        post({"input": "the river", "score": 1}),
+        post({"input": "the", "min_length": 3}),
+        post({"input": "the", "samples": 65}),
+        post({"input": "the", "places": [1]}),
+    )
+    assert [status for status, _ in answers] == [200, 200, 422, 422, 422, 422, 422]
+    assert answers[0][1]["answers"] == json.loads(json.dumps(run.predict(["the", "the"], **drawn)))
+    (expected,) = run.predict(["the river"], score=True)
+    assert answers[1][1]["answer"] == json.loads(json.dumps(expected))
+    said = [content["error"] for _, content in answers[2:]]
+    assert "is for texts that are written" in said[0]
+    assert '"score" must be true or false; got 1' in said[1]
+    assert '"min_length" 3 is for texts that end at "stop"' in said[2]
+    assert '"samples" may be at most 64 here; got 65' in said[3]
+    assert "Expected keys among" in said[4]
+
+
 # Batches
 
 

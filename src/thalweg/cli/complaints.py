@@ -139,6 +139,8 @@ def misplaced(tokens: Sequence[str], app: App) -> str:
             name = one.partition("=")[0]
             if re.fullmatch(r"--[a-z][a-z-]+", name) and name not in (*own, *app.help_flags, *app.version_flags):
                 return f"{_unknown_option(name, command, app)} A text that begins so comes after -- alone."
+            if re.fullmatch(r"-[a-z][a-z-]+", name) and f"-{name}" in own:
+                return f"{_unknown_option(name, command, app)} A text that begins so comes after -- alone."
     elif command in ("train", "data"):
         takes = {
             name: 0 if argument.hint in (bool, bool | None) else argument.token_count()[0]

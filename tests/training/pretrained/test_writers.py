@@ -95,7 +95,14 @@ def test_a_run_writes_again_what_it_wrote(models, kind, tmp_path):
     rows = [{"text": TEXTS[i % 4]} for i in range(60)]
     data = rows if kind in DECODERS else [{"source": row["text"], "target": row["text"]} for row in rows]
     task = "language" if kind in DECODERS else "translate"
-    run = thalweg.train(data, task=task, model=models(kind), out=tmp_path, steps=3, max_length=16, lora=2)
+    more = {} if kind in DECODERS else {"long": "cut"}
+    run = thalweg.train(data, task=task, model=models(kind), out=tmp_path, steps=3, max_length=16, lora=2, **more)
     asked = {"length": 12} if kind in DECODERS else {"beam": 2}
     assert thalweg.load(run.folder).predict(["the film"], **asked) == run.predict(["the film"], **asked)
     assert "lora" not in run.predict(["the film"], **asked)[0]["text"]
+    # Longer than what it can have positions for.
+    (long,) = run.predict(["the film " * 60], **asked)
+    assert "16 tokens" in long["note"]
+    if kind in DECODERS:
+        assert len(run.predict([""], length=40)[0]["tokens"]) == 40
+        assert run.predict(["the film " * 60], score=True)[0]["perplexity"] > 1.0
