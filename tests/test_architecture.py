@@ -18,7 +18,7 @@ CATALOGS = {"heads", "optim", "models", "curvature"}  # one idea a file, as many
 # A part may import itself and any part on an earlier line, never a later one. Parts on one line don't know each other.
 ORDER = [
     {"errors", "version"},
-    {"status", "batch", "distributed", "noise", "storage"},
+    {"status", "batch", "distributed", "noise", "phases", "storage"},
     {"sharded"},
     {"vectors"},
     {"models", "heads", "data", "report", "gradients"},

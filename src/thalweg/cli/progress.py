@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, final
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from thalweg import phases
 from thalweg.cli.output import Terminal
 
 FIRST, PAUSE = 5.0, 60.0  # seconds until a log has a line about the steps, and between two of them
@@ -17,47 +18,70 @@ Show = Callable[[dict[str, Any]], None]
 
 @contextlib.contextmanager
 def display(
-    console: Terminal, total_steps: int, start: int, seconds: float | None = math.inf, *, quiet: bool
+    console: Terminal,
+    total_steps: int,
+    start: int,
+    seconds: float | None = math.inf,
+    *,
+    limit: float = 0.0,
+    quiet: bool,
 ) -> Iterator[Show]:
     """Give what shows history entries: nothing when quiet, a live bar on a terminal, lines now and then elsewhere.
 
     `seconds` is how long training is going to take. Infinite: as the steps that are taken tell; None: nobody knows,
-    since it ends before the last step.
+    since it ends before the last step. With a time `limit` the clock moves the bar where it is ahead of the steps.
+    Long phases of a block (`thalweg.phases`) are shown, too.
     """
     if quiet:
         yield lambda entry: None  # noqa: ARG005
     elif console.is_terminal:
-        live = _Live(console, total_steps, start, seconds)
-        with live.progress:
+        live = _Live(console, total_steps, start, seconds, limit)
+        with live.progress, phases.shown(live.phase):
             yield live.show
     else:
-        yield _Lines(console, total_steps, seconds).show
+        lines = _Lines(console, total_steps, seconds, limit)
+        with phases.shown(lines.phase):
+            yield lines.show
 
 
 @final
 class _Live:
     """A bar with loss, learning rate, speed and time left; evaluations stay above it as lines."""
 
-    def __init__(self, console: Terminal, total_steps: int, start: int, seconds: float | None) -> None:
-        self._console, self._total_steps, self._seconds = console, total_steps, seconds
-        remaining = [TimeRemainingColumn(compact=True)] if seconds == math.inf else []
+    def __init__(self, console: Terminal, total_steps: int, start: int, seconds: float | None, limit: float) -> None:
+        self._console, self._total_steps, self._seconds, self._limit = console, total_steps, seconds, limit
+        remaining = [TimeRemainingColumn(compact=True)] if seconds == math.inf and not limit else []
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
+            TextColumn("{task.fields[place]}"),
             TextColumn("{task.fields[figures]}", "cyan", markup=False),
             *remaining,
             console=console,
             transient=True,
         )
-        self._bar = self.progress.add_task("training", total=total_steps, completed=start, figures="")
+        fields: dict[str, Any] = {"place": self._place(start), "figures": ""}
+        self._bar = self.progress.add_task("training", total=total_steps, completed=start, **fields)
+        self._phases: dict[str, TaskID] = {}
         self._smoothed: float | None = None
         self._shown = 0.0
+
+    def _place(self, step: int) -> str:
+        return f"{step:,} steps" if self._limit else f"{step:,}/{self._total_steps:,} steps"
+
+    def phase(self, what: str, done: int, total: int) -> None:
+        """Show how far a phase is, and nothing of it when it is over."""
+        place = f"{done:,}/{total:,}"
+        if what not in self._phases:
+            self._phases[what] = self.progress.add_task(what, total=total, place=place, figures="")
+        self.progress.update(self._phases[what], completed=done, total=total, place=place)
+        if done >= total:
+            self.progress.remove_task(self._phases.pop(what))
 
     def show(self, entry: dict[str, Any]) -> None:
         """Move the bar, or print a line for what is not a plain step."""
         if entry["event"] == "finished":
-            self.progress.stop()
+            self.progress.update(self._bar, visible=False)
         if entry["event"] != "step":
             text = describe(entry)
             if text:
@@ -69,18 +93,28 @@ class _Live:
         if now - self._shown > 0.1:  # a terminal needs no more than ten pictures a second
             self._shown = now
             figures = f"loss {self._smoothed:.4g}  lr {entry['lr']:.2g}{_gap(entry)}{_rate(entry)}"
-            if self._seconds != math.inf:
-                figures += _time_left(entry, self._total_steps, self._seconds)
-            self.progress.update(self._bar, completed=entry["step"], figures=figures)
+            if self._seconds != math.inf or self._limit:
+                figures += _time_left(entry, self._total_steps, self._seconds, self._limit)
+            done = max(entry["step"], self._total_steps * min(1.0, entry["seconds"] / (self._limit or math.inf)))
+            self.progress.update(self._bar, completed=done, place=self._place(entry["step"]), figures=figures)
 
 
 @final
 class _Lines:
     """Evaluations, and a line a minute; for logs and pipes. The first line comes after five seconds."""
 
-    def __init__(self, console: Terminal, total_steps: int, seconds: float | None) -> None:
-        self._console, self._total_steps, self._seconds = console, total_steps, seconds
+    def __init__(self, console: Terminal, total_steps: int, seconds: float | None, limit: float) -> None:
+        self._console, self._total_steps, self._seconds, self._limit = console, total_steps, seconds, limit
         self._next = time.monotonic() + FIRST
+
+    def phase(self, what: str, done: int, total: int) -> None:
+        """Print how far a phase is where nothing was printed for a while."""
+        now = time.monotonic()
+        if done == 0:
+            self._next = min(self._next, now + FIRST)
+        elif now >= self._next:
+            self._next = now + PAUSE
+            self._console.say(f"{what}: {done:,} of {total:,}")
 
     def show(self, entry: dict[str, Any]) -> None:
         """Print evaluations and events at once, and a step where nothing was printed for a minute."""
@@ -89,8 +123,8 @@ class _Lines:
             if now < self._next:
                 return
             self._next = now + PAUSE
-            place = f"step {entry['step']:,} of {self._total_steps:,}"
-            left = _time_left(entry, self._total_steps, self._seconds)
+            place = f"step {entry['step']:,}" + ("" if self._limit else f" of {self._total_steps:,}")
+            left = _time_left(entry, self._total_steps, self._seconds, self._limit)
             text = f"{place}: loss {entry['loss']:.4g}, lr {entry['lr']:.2g}{_gap(entry)}{_rate(entry)}{left}"
         else:
             text = describe(entry)
@@ -148,9 +182,10 @@ def _thousands(number: float) -> str:
     return f"{number:.3g}"
 
 
-def _time_left(entry: dict[str, Any], total: int, seconds: float | None) -> str:
+def _time_left(entry: dict[str, Any], total: int, seconds: float | None, limit: float) -> str:
     done, spent = entry["step"], entry["seconds"]
     if seconds is None or not done:
-        return ""
+        return f", {limit - spent:.0f} s left at most" if limit > spent else ""
     left = seconds - spent if math.isfinite(seconds) else spent / done * (total - done)
+    left = min(left, limit - spent) if limit else left
     return f", {left:.0f} s left" if left >= 1.0 else ""

@@ -55,7 +55,8 @@ def _train_and_show(
     ends_early = session.run.recipe.training.certify > 0.0
     seconds = session.expected_seconds if ends_early else math.inf
     warnings = LiveWarnings(say)
-    with display(console, session.total_steps, session.place.step, seconds, quiet=quiet) as show:
+    total, limit = session.total_steps, session.run.recipe.training.time
+    with display(console, total, session.place.step, seconds, limit=limit, quiet=quiet) as show:
 
         def watch(entry: dict[str, Any]) -> None:
             nonlocal received

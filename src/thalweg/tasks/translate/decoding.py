@@ -13,6 +13,7 @@ from thalweg.data.arrays.ragged import Ragged
 from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
+from thalweg.phases import steps_of
 from thalweg.tasks.answering import answering
 from thalweg.tasks.questions import AnswerOptions
 from thalweg.tasks.writing.asked import rules_of, sampling_of
@@ -81,8 +82,7 @@ def translated(
     size = max(1, together // (options.samples if options.is_drawn else beam))
     writer: Any = model
     with answering(model, head) as parameter:
-        for start in range(0, len(order), size):
-            part = order[start : start + size]
+        for part in steps_of("translating", [order[i : i + size] for i in range(0, len(order), size)], len):
             tokens, mask = (tensor.to(parameter.device) for tensor in pad(source, indices[part], padding=reader.pad))
             state = writer.start(tokens, mask)
             if options.is_drawn:

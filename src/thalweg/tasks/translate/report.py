@@ -1,7 +1,7 @@
 """How good translations are: BLEU, chrF and exact match, by length, and the best and worst of them."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,21 +33,19 @@ def references_of(examples: Examples, indices: np.ndarray) -> list[list[str]]:
     return [texts_of(examples, side, indices) for side in sides]
 
 
-def sections(
-    translate: Callable[[np.ndarray], list[str]], valid: Examples, seed: int, *, how: str, tokenizer: str
-) -> list[dict[str, Any]]:
+def sections(known: Mapping[int, str], valid: Examples, seed: int, *, how: str, tokenizer: str) -> list[dict[str, Any]]:
     """Return the sections for validation data.
 
     Args:
-        translate: maps indices of examples to translations.
+        known: translations of examples, by their indices; of many, some evenly spread are shown.
         valid: the examples.
         seed: picks those that are shown.
         how: how they are translated, in a few words.
         tokenizer: of BLEU.
     """
-    indices = evenly_spaced(len(valid), MAX_TRANSLATED)
+    indices = np.array(sorted(known))[evenly_spaced(len(known), MAX_TRANSLATED)]
     sources, references = texts_of(valid, "source", indices), references_of(valid, indices)
-    translations = translate(indices)
+    translations = [known[index] for index in indices.tolist()]
     quality = scores.sentence_chrf(translations, references)
     chosen = np.random.default_rng(seed).permutation(len(indices))[:NUM_EXAMPLES]
     wrong = [

@@ -79,6 +79,7 @@ class Translate(AbstractWritingTask):
     bleu_tokenizer: str = "13a"
     select: str = ""
     scoring: Scoring = AS_PREDICTED
+    _measured: tuple[Examples | None, dict[int, str]] = dataclasses.field(default=(None, {}), init=False)
 
     @classmethod
     def prepare(
@@ -282,9 +283,10 @@ class Translate(AbstractWritingTask):
         indices = translate_report.evenly_spaced(len(examples), limit)
         options = GREEDY if quick else self._as_asked()
         found = self._evaluated(model, head, examples, indices, options)
+        self._measured = (None, {}) if quick else (examples, dict(zip(indices.tolist(), found, strict=True)))
         references = translate_report.references_of(examples, indices)
-        metrics = scores.QUICK if quick else tuple(scores.NAMES)
-        scored = scores.score(found, references, tokenizer=self.bleu_tokenizer, metrics=metrics)
+        wanted = scores.QUICK if quick else tuple(scores.NAMES)
+        scored = scores.score(found, references, tokenizer=self.bleu_tokenizer, metrics=wanted)
         notes = [] if quick else self._notes(options, len(indices), len(examples))
         notes += [*scored.notes, *scores.notes(references, self.bleu_tokenizer)] if notes else []
         return Generated(scored.values, scored.samples, len(indices), scored.signatures, notes)
@@ -292,7 +294,7 @@ class Translate(AbstractWritingTask):
     def _evaluated(
         self, model: nn.Module, head: AbstractHead, examples: Examples, rows: np.ndarray, options: AnswerOptions
     ) -> list[str]:
-        power, beam = options.length_penalty, options.beam or BEAM
+        beam, power = options.beam or BEAM, options.length_penalty
         return self.translations(model, head, examples, rows, beam=beam, length_power=power)
 
     def _notes(self, options: AnswerOptions, num: int, num_all: int) -> list[str]:
@@ -429,18 +431,16 @@ class Translate(AbstractWritingTask):
 
     def sections(self, model: nn.Module, head: AbstractHead, prepared: Prepared, seed: int) -> list[dict[str, Any]]:
         """Return translations, the worst ones among them, and scores by length."""
-        valid, options = prepared.valid, self._as_asked()
-
-        def translate(rows: np.ndarray) -> list[str]:
-            return self._evaluated(model, head, valid, rows, options)
-
-        return translate_report.sections(translate, valid, seed, how=_how(options), tokenizer=self.bleu_tokenizer)
+        valid, options, (of, known) = prepared.valid, self._as_asked(), self._measured
+        if of is not valid:  # not the texts whose figures were just computed
+            rows = translate_report.evenly_spaced(len(valid), translate_report.MAX_TRANSLATED)
+            known = dict(zip(rows.tolist(), self._evaluated(model, head, valid, rows, options), strict=True))
+        return translate_report.sections(known, valid, seed, how=_how(options), tokenizer=self.bleu_tokenizer)
 
     @override
     def describe(self, prepared: Prepared) -> str:
-        sizes = f"a joint vocabulary of {self.tokenizer.vocabulary_size:,}"
-        if self.source_tokenizer is not None:
-            sizes = f"vocabularies of {self.source_tokenizer.vocabulary_size:,} and {self.tokenizer.vocabulary_size:,}"
+        of, own = self.source_tokenizer, f"{self.tokenizer.vocabulary_size:,}"
+        sizes = f"a joint vocabulary of {own}" if of is None else f"vocabularies of {of.vocabulary_size:,} and {own}"
         return f"{prepared.num_train:,} pairs of texts with {sizes}"
 
 

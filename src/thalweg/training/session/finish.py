@@ -23,7 +23,7 @@ from thalweg.training.integrity.run_files import HISTORY, METRICS, REPORT, WEIGH
 from thalweg.training.session.loop import train
 from thalweg.training.session.selection import sentences
 from thalweg.training.session.session import Session
-from thalweg.training.steps.evaluate import Evaluation
+from thalweg.training.steps.evaluate import Evaluation, affordable
 from thalweg.training.steps.held_out import chosen_from, interval_notes, part_seen, to_json, written_notes
 from thalweg.training.trackers.tracking import tracking
 
@@ -146,7 +146,11 @@ def held_out_figures(session: Session, certificate: Mapping[str, Any] | None) ->
             "Nothing was held out, so there are no validation figures; thalweg evaluate RUN FILE has those of a file."
         )
         return {"interval_notes": [nothing]}
-    evaluation = session.evaluate(generated=min(len(session.prepared.valid), MAX_GENERATED), intervals=True)
+    num, limit = min(len(session.prepared.valid), MAX_GENERATED), session.time_limit
+    if limit.for_writing:
+        parts = session.task, session.model, session.head, session.prepared.valid
+        num = affordable(*parts, num, limit.for_writing)
+    evaluation = session.evaluate(generated=num, intervals=True)
     compared = chosen_from(session.run.history, keeps_last=bool(session.run.recipe.training.certify))
     notes = [*interval_notes(evaluation, "validation example", compared), *written_notes(evaluation)]
     return {

@@ -26,7 +26,7 @@ from thalweg.training.session import optimizer, stopping
 from thalweg.training.session.selection import select
 from thalweg.training.session.session import Session
 from thalweg.training.steps.culprit import Culprit
-from thalweg.training.steps.evaluate import Evaluation
+from thalweg.training.steps.evaluate import Evaluation, seconds_to_evaluate
 from thalweg.training.steps.feed import ahead
 from thalweg.training.steps.fit import FitOptions, StepRecord, fit
 from thalweg.training.steps.gauges import parameter_facts
@@ -118,9 +118,13 @@ def _steps_to_end(
     pending: list[StepRecord],
 ) -> Generator[dict[str, Any], None, Status]:
     recipe, score, place = session.run.recipe.training, session.score, session.place
+    limit = session.time_limit
+    if limit.seconds and session.holds_out:
+        parts = session.task, session.model, session.head, session.prepared.valid, session.device
+        limit.measured(distributed.most([seconds_to_evaluate(*parts)])[0])
     moment = stopping.Moment(
         session.total_steps,
-        seconds_limit=recipe.time,
+        seconds_limit=limit.for_steps,
         tolerance=recipe.certify,
         patience=recipe.patience,
         num_rollbacks=score.num_rollbacks,
@@ -132,6 +136,7 @@ def _steps_to_end(
         pending.append(record)
         seconds, interrupted = _agreed(clock, signals)
         moment.advance(place.step, seconds, record.gap, record.status)
+        optimizer.follow(session.schedule, session.total_steps, limit.progress(seconds))
         status = stopping.ending(moment)
         due = place.step % session.evaluate_every == 0 or status is not None
         if session.device.type == "cpu" or len(pending) >= DEVICE_QUEUE or due or interrupted:
@@ -151,6 +156,8 @@ def _steps_to_end(
         if due:
             with optimizer.averaged(session.optimizer):
                 entry = _evaluate(session, clock)
+            limit.measured(clock.elapsed() - seconds)
+            moment.seconds_limit = limit.for_steps
             if entry is not None:
                 yield log.add(entry if record.gap is None else entry | {"gap": record.gap})
             moment.without_progress = score.without_progress

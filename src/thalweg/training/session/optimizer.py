@@ -11,7 +11,7 @@ from typing import Any, final
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from thalweg import names, vectors
 from thalweg.errors import InputError
@@ -124,6 +124,17 @@ def build_schedule(
         return make(optimizer, total_steps=total_steps, warmup=warmup, **options)
     except (TypeError, ValueError) as error:
         raise InputError(f"--schedule {training.schedule} is invalid with these options: {error}") from None
+
+
+def follow(schedule: LRScheduler, total_steps: int, progress: float) -> None:
+    """Move a schedule on to where the clock is, in [0, 1] of the run, unless it is there by its steps.
+
+    One that follows a score, or is not of this package, goes by its steps alone.
+    """
+    step = int(progress * total_steps)
+    if isinstance(schedule, LambdaLR) and step > schedule.last_epoch:
+        schedule.last_epoch = step - 1
+        schedule.step()
 
 
 @final

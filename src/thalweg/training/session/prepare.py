@@ -22,7 +22,9 @@ from thalweg.training.session.session import Session
 from thalweg.training.steps.fit import FitOptions, Place, fit
 
 CALIBRATION_SECONDS = 1.0
-FRACTION_OF_TIME = 0.9  # of a time limit is planned for steps; the rest is left to evaluation
+# More steps are planned than a time limit has room for, as the first ones tell: the schedule follows the clock, which
+# ends the run.
+MARGIN = 1.5
 
 
 def prepare(request: Request, say: Say) -> Session:
@@ -162,15 +164,20 @@ def _check_same_data(plan: Plan) -> None:
 
 def _fit_to_time(session: Session, say: Say) -> Session:
     """Measure a few steps and plan as many as fit into the time limit; the number goes into the run's recipe."""
-    recipe, folder = session.run.recipe, session.run.folder
+    recipe, folder, begin = session.run.recipe, session.run.folder, time.monotonic()
     limit = recipe.training.time
     seconds = _seconds_per_step(session, min(CALIBRATION_SECONDS, limit / 10))
-    num_steps = max(1, int(FRACTION_OF_TIME * limit / seconds))
-    epochs = session.feed.epoch_of(num_steps)
+    num_steps = max(1, int(MARGIN * limit / seconds))
+    epochs = session.feed.epoch_of(max(1, round(num_steps / MARGIN)))
     each = f"{seconds:.2g} s each" if seconds >= 1 else f"{seconds * 1e3:{'.0f' if seconds > 0.01 else '.2g'}} ms each"
-    say(f"Planning about {counted(num_steps, 'step')} ({epochs:.3g} epochs, {each}) for the {limit:g} s limit.")
+    say(
+        f"About {counted(max(1, round(num_steps / MARGIN)), 'step')} ({epochs:.3g} epochs, {each}) fit into the "
+        f"{limit:g} s limit, evaluations and the report not counted; the schedule follows the clock."
+    )
     session.change(lambda: {run_files.RECIPE: recipe.with_(epochs=0.0, steps=num_steps).to_toml().encode()})
-    return Session(run.Run(folder), session.task, session.prepared, session.device, fast=False)
+    planned = Session(run.Run(folder), session.task, session.prepared, session.device, fast=False)
+    planned.score.seconds = distributed.of_first(time.monotonic() - begin)
+    return planned
 
 
 def _seconds_per_step(session: Session, enough: float) -> float:

@@ -37,8 +37,9 @@ from thalweg.training.integrity.run_files import HELD_OUT, RECIPE, SELECTION, ST
 from thalweg.training.recipe.options import OPTIONS
 from thalweg.training.recipe.recipe import Recipe
 from thalweg.training.session import optimizer
+from thalweg.training.session.stopping import TimeLimit
 from thalweg.training.steps.device import choose_precision, one_thread_after_fork
-from thalweg.training.steps.evaluate import Evaluation, calibrate, evaluate
+from thalweg.training.steps.evaluate import Evaluation, calibrate, evaluate, writes_to_measure
 from thalweg.training.steps.feed import Feed
 from thalweg.training.steps.fit import Place
 from thalweg.training.steps.recorder import Interval
@@ -93,6 +94,7 @@ class Session:
         self.ended: Status | None = None  # how the steps ended, where they have
         self.history: Sum | None = None  # of the history when they ended
         self.score = Score()
+        self.time_limit = TimeLimit(run.recipe.training.time, writes=writes_to_measure(task))
         self.lesson: Lesson | None = None  # what the run learns from, beside its data
         self.expected_seconds: float | None = None  # how long training is going to take, where that was measured
         self._build()

@@ -12,7 +12,50 @@ from thalweg.status import Status
 MAX_REJECTED = 3  # steps rejected in a row before the run goes back
 MAX_ROLLBACKS = 4
 MAX_STUCK = 3  # steps in a row with nothing left to descend that end the run: on mini-batches one alone says little
+REPORT_SECONDS, REPORT_SHARE = 4.0, 0.05  # kept free for the report: so long, or of a short limit so much
+WRITING_SHARE = 0.08  # of a limit, for texts that are written and measured
+MOST_AT_END = 0.4  # of a time limit is kept free for what follows the steps
 NOTHING_TO_DESCEND: Final = {Status.STATIONARY, Status.CONVERGED, Status.NO_PROGRESS, Status.NO_STEP}
+
+
+@final
+@dataclasses.dataclass
+class TimeLimit:
+    """A time limit for a whole run: for its steps, and for measuring and the report behind them.
+
+    Args:
+        seconds: the limit; 0: there is none.
+        at_end: seconds that are kept free for what follows the last step, as far as known.
+        writes: whether texts are written and measured then.
+    """
+
+    seconds: float = 0.0
+    at_end: float = 0.0
+    writes: bool = False
+
+    @property
+    def for_steps(self) -> float:
+        """Seconds for steps, and evaluations between them; 0 without a limit."""
+        return max(self.seconds - self.at_end, min(self.seconds, 1e-3))
+
+    def progress(self, seconds: float) -> float:
+        """Return the fraction of them that is over after so many seconds, in [0, 1]; 0 without a limit.
+
+        Example:
+            >>> TimeLimit(100.0, at_end=20.0).progress(40.0)
+            0.5
+        """
+        return min(1.0, seconds / self.for_steps) if self.seconds else 0.0
+
+    def measured(self, evaluation: float) -> None:
+        """Take note of how long an evaluation takes: the one at the end, with intervals, takes about twice that."""
+        report = min(REPORT_SECONDS, REPORT_SHARE * self.seconds)
+        self.at_end = min(2.0 * evaluation + report + self.for_writing, MOST_AT_END * self.seconds)
+
+    @property
+    def for_writing(self) -> float:
+        """Seconds for the texts that are written and measured at the end."""
+        return WRITING_SHARE * self.seconds if self.writes else 0.0
 
 
 @final

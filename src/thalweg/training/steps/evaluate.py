@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
@@ -16,11 +17,14 @@ from thalweg.certificates.new_texts.resampling import Range, Samples, of_sums, r
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.files.base import BadRow
 from thalweg.heads.base import AbstractHead
+from thalweg.phases import steps_of
 from thalweg.tasks.answering import answering
 from thalweg.tasks.base import AbstractMeter, AbstractTask
 from thalweg.tasks.written import NOTHING, Generated
 from thalweg.training.steps.feed import parts_in_order
 
+NUM_TRIED = 16  # texts that are written to see how long it takes
+NUM_TIMED = 64  # examples that are evaluated to see how long it takes
 MAX_TARGETS = 512  # one number is fitted: some hundred targets determine it to about a hundredth
 
 
@@ -109,7 +113,7 @@ def evaluate(
     dtype = next((p.dtype for p in (*model.parameters(), *head.parameters()) if p.is_floating_point()), torch.float32)
     share = Share(examples, batch_size, is_alone=intervals or generated > 0 or type(meter).join is AbstractMeter.join)
     with answering(model, head), torch.autocast(device_type, autocast, enabled=autocast is not None):
-        for part in share.parts:
+        for part in steps_of("evaluating", share.parts, len):
             batch = task.batch(examples, part).to(device, dtype)
             for hidden, few in in_parts(head, model(**batch.inputs), batch):
                 prediction = head(hidden)
@@ -133,6 +137,32 @@ def evaluate(
         return found
     kept = [meter.samples(), *kept]
     return with_intervals(found, np.concatenate(losses), [samples for samples in kept if samples is not None])
+
+
+def writes_to_measure(task: AbstractTask) -> bool:
+    """Whether some of a task's metrics need texts that are written for them."""
+    return type(task).generated_metrics is not AbstractTask.generated_metrics
+
+
+def affordable(
+    task: AbstractTask, model: nn.Module, head: AbstractHead, examples: Examples, most: int, seconds: float
+) -> int:
+    """Return how many texts can be written and measured in so many seconds, at most `most`, as a few of them tell."""
+    tried = min(most, NUM_TRIED)
+    begin = time.perf_counter()
+    task.generated_metrics(model, head, examples, tried)
+    each = (time.perf_counter() - begin) / max(1, tried)
+    return max(tried, min(most, int((seconds - each * tried) / each)))
+
+
+def seconds_to_evaluate(
+    task: AbstractTask, model: nn.Module, head: AbstractHead, examples: Examples, device: torch.device
+) -> float:
+    """Return how long an evaluation takes about, as a few of the examples tell."""
+    some = examples.take(np.arange(min(len(examples), NUM_TIMED)) * len(examples) // min(len(examples), NUM_TIMED))
+    begin = time.perf_counter()
+    evaluate(task, model, head, some, device=device)
+    return (time.perf_counter() - begin) * len(examples) / len(some)
 
 
 def in_parts(head: AbstractHead, hidden: Tensor, batch: Batch) -> Iterator[tuple[Tensor, Batch]]:
