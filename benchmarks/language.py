@@ -2,22 +2,26 @@
 
     OMP_NUM_THREADS=1 python benchmarks/language.py                       # everything on the CPU: hours
     OMP_NUM_THREADS=1 python benchmarks/language.py --part words --sizes 10000 --heads softmax sampled   # minutes
+    OMP_NUM_THREADS=1 python benchmarks/language.py --part bpe --bpe 4000 16000 --texts 16 --seconds 60   # equal time
     OMP_NUM_THREADS=1 python benchmarks/language.py --part time           # CPU time a step, V = 10k, 33k, 128k
     python benchmarks/language.py --device cuda --seeds 3                 # quality on a GPU, in minutes
     python benchmarks/language.py --quick                                 # see that it works; the figures mean nothing
 
 - `words`: the next of the V most frequent words from the five words before, by a network with one hidden layer.
-- `bpe`: the next of 8,000 subwords by a transformer with two layers that sees 64 of them.
+- `bpe`: the next of 8,000 subwords (`--bpe`) by a transformer with two layers that sees 64 of them; bits per byte, too,
+  which can be compared between vocabularies.
 - `time`: CPU time of a step of the first network, where words are drawn at random by Zipf's law.
 
-All heads of a part have the same body, the same start, the same batches and the same number of steps. Perplexity is
-exact for every head: normalized over the whole vocabulary, in the same unit. All continuous heads get one number fitted
-on 4,096 training targets, which those need whose loss says nothing about probabilities (`cosine`). Seconds are CPU
-seconds of training alone, on a GPU wall seconds. The text is a folder of plain text files (also xz); of each the last
-twentieth is held out.
+All heads of a part have the same body, the same start, the same batches and the same number of steps, or with
+`--seconds` the same time. Perplexity is exact for every head: normalized over the whole vocabulary, in the same unit.
+All continuous heads get one number fitted on 4,096 training targets, which those need whose loss says nothing about
+probabilities (`cosine`). Seconds are CPU seconds of training alone, on a GPU wall seconds. The text is a folder of
+plain text files (also xz); of each the last twentieth is held out.
 """
 
 import argparse
+import copy
+import itertools
 import lzma
 import math
 import re
@@ -49,7 +53,8 @@ from thalweg.objective import Objective
 HERE = Path(__file__).parent
 DATA = HERE.parents[1] / "shared" / "data" / "gutenberg_nltk"
 CONTEXT, WIDTH, HIDDEN, BATCH = 5, 128, 256, 512
-SUBWORDS, TIME, TEXTS = 8000, 64, 64
+TIME, TEXTS = 64, 64
+LONGEST, TIMED_STEPS = 10**9, 5
 WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|[0-9]+|[^\sa-z0-9]")
 PARTS = ("words", "bpe", "time")
 
@@ -136,20 +141,21 @@ def word_ids(folder: Path, num: int) -> tuple[Tensor, Tensor]:
     """Return both parts as ids: 0 for rare words, then by frequency."""
     train, held_out = words_of(folder)
     ids = {word: place + 1 for place, (word, _) in enumerate(Counter(train).most_common(num - 1))}
-    return (torch.tensor([ids.get(word, 0) for word in part]) for part in (train, held_out))
+    found = [torch.tensor([ids.get(word, 0) for word in part]) for part in (train, held_out)]
+    return found[0], found[1]
 
 
-def subword_ids(folder: Path) -> tuple[Tensor, Tensor, int]:
-    """Return both parts as ids of subwords, and how many different ones there are."""
+def subword_ids(folder: Path, size: int) -> tuple[Tensor, Tensor, int, float]:
+    """Return both parts as ids of subwords, how many different ones there are, and bytes a token held out."""
     pieces: tuple[list[str], list[str]] = ([], [])
     for text in texts_of(folder):
         lines = text.splitlines(keepends=True)
         cut = int(len(lines) * 0.95)
         pieces[0].extend(lines[:cut])
         pieces[1].extend(lines[cut:])
-    tokenizer = Tokenizer.train(pieces[0], "bpe", SUBWORDS, min_count=2)
+    tokenizer = Tokenizer.train(pieces[0], "bpe", size, min_count=2)
     train, held_out = (torch.from_numpy(tokenizer.encode_many(part)[0]).long() for part in pieces)
-    return train, held_out, tokenizer.vocabulary_size
+    return train, held_out, tokenizer.vocabulary_size, len("".join(pieces[1]).encode()) / len(held_out)
 
 
 def word_batches(ids: Tensor, steps: int, seed: int) -> Iterator[tuple[Inputs, Tensor]]:
@@ -161,12 +167,12 @@ def word_batches(ids: Tensor, steps: int, seed: int) -> Iterator[tuple[Inputs, T
         yield {"words": chosen[:, :CONTEXT]}, chosen[:, CONTEXT]
 
 
-def text_batches(ids: Tensor, steps: int, seed: int) -> Iterator[tuple[Inputs, Tensor]]:
+def text_batches(ids: Tensor, steps: int, seed: int, num_texts: int = TEXTS) -> Iterator[tuple[Inputs, Tensor]]:
     """Yield batches of texts of TIME subwords, each to predict the next one."""
     generator = torch.Generator().manual_seed(seed)
     offsets = torch.arange(TIME + 1, device=ids.device)
     for _ in range(steps):
-        starts = torch.randint(len(ids) - TIME - 1, (TEXTS, 1), generator=generator).to(ids.device)
+        starts = torch.randint(len(ids) - TIME - 1, (num_texts, 1), generator=generator).to(ids.device)
         chosen = ids[starts + offsets]
         yield {"tokens": chosen[:, :-1]}, chosen[:, 1:]
 
@@ -217,7 +223,7 @@ def quality(body: nn.Module, head: AbstractHead, batches: list[tuple[Inputs, Ten
 
 def measure(part: str, name: str, seed: int, steps: int, options: argparse.Namespace, data: Any) -> dict[str, Any]:
     """Train one head and return its figures."""
-    ids, held_out, num = data
+    ids, held_out, num, bytes_per_token = data
     counts = torch.bincount(ids, minlength=num)
     torch.manual_seed(seed)
     if part == "words":
@@ -227,12 +233,21 @@ def measure(part: str, name: str, seed: int, steps: int, options: argparse.Names
         body = causal_transformer(
             ModelShape(num, max_length=TIME), ModelOptions(width=WIDTH, hidden=4 * WIDTH, dropout=0.0)
         )
-        batches, tests = text_batches(ids, steps, seed), held_out_texts(held_out)
+        batches, tests = text_batches(ids, LONGEST, seed, options.texts), held_out_texts(held_out)
     head = head_of(name, counts.cpu(), options.candidates)
     body.to(options.device)
     head.to(options.device)
+    rate = options.lr if part == "words" else options.lr / 2
+    if part == "bpe" and options.seconds:
+        copies = copy.deepcopy(body), copy.deepcopy(head)
+        took = 0.0
+        for _ in range(2):  # the first steps of a process are slower
+            begin = clock(options.device)
+            train(*copies, text_batches(ids, TIMED_STEPS, seed, options.texts), TIMED_STEPS, rate)
+            took = clock(options.device) - begin
+        steps = max(TIMED_STEPS, round(options.seconds * TIMED_STEPS / took))
     begin = clock(options.device)
-    train(body, head, batches, steps, options.lr if part == "words" else options.lr / 2)
+    train(body, head, itertools.islice(batches, steps), steps, rate)
     seconds = clock(options.device) - begin
     body.eval()
     head.eval()
@@ -241,7 +256,8 @@ def measure(part: str, name: str, seed: int, steps: int, options: argparse.Names
         targets = [targets.flatten() for _, targets in _few(part, ids, seed)]
         head.calibrate(torch.cat(some).detach(), torch.cat(targets))
     perplexity, accuracy = quality(body, head, tests)
-    return {"perplexity": perplexity, "accuracy": accuracy, "seconds": seconds, "steps": steps, "seed": seed}
+    found = {"perplexity": perplexity, "accuracy": accuracy, "seconds": seconds, "steps": steps, "seed": seed}
+    return found | ({"bits_per_byte": math.log2(perplexity) / bytes_per_token} if bytes_per_token else {})
 
 
 def _few(part: str, ids: Tensor, seed: int) -> Iterator[tuple[Inputs, Tensor]]:
@@ -264,9 +280,15 @@ def compare(part: str, num: int, options: argparse.Namespace, data: Any) -> list
     base = runs.get("softmax")
     for name, results in runs.items():
         details: dict[str, Any] = {"runs": results}
-        for key, unit in (("perplexity", "exact"), ("accuracy", "% next word"), ("seconds", "s of training")):
+        units = {"perplexity": "exact", "bits_per_byte": "exact", "accuracy": "% next one", "seconds": "s of training"}
+        for key, unit in units.items():
+            if key not in results[0]:
+                continue
             rows.append(Row(part, f"V={num} {name}: {key}", _mean(results, key), unit, details=details))
             details = {}
+        if "bits_per_byte" in results[0] and len(results) > 1:
+            spread = statistics.stdev(result["bits_per_byte"] for result in results)
+            rows.append(Row(part, f"V={num} {name}: bits_per_byte, spread", spread, f"of {len(results)} seeds"))
         if base and name != "softmax":
             rows.append(_ratio(part, num, name, "perplexity", results, base, 1.01))
             rows.append(_ratio(part, num, name, "seconds", results, base, {10_000: 0.3, 128_000: 0.1}.get(num)))
@@ -322,9 +344,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder of texts")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--sizes", nargs="+", type=int, default=[10_000, 33_000], help="words in the vocabulary")
+    parser.add_argument("--bpe", nargs="+", type=int, default=[8000], help="subwords in the vocabulary")
     parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS))
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--subword-steps", type=int, default=3000)
+    parser.add_argument("--texts", type=int, default=TEXTS, help="texts of 64 subwords in a step")
+    parser.add_argument("--seconds", type=float, default=0.0, help="of training with subwords, in place of steps")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--candidates", type=int, default=512, help="words that stand for all in a step")
     parser.add_argument("--lr", type=float, default=4e-3)
@@ -336,15 +361,16 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.steps = options.subword_steps = 20
-        options.sizes, options.repeats = [1000], 2
+        options.sizes, options.bpe, options.repeats = [1000], [1000], 2
     rows: list[Row] = []
     if "words" in options.part:
         for num in options.sizes:
             ids, held_out = (part.to(options.device) for part in word_ids(options.data, num))
-            rows += compare("words", num, options, (ids, held_out, num))
-    if "bpe" in options.part:
-        ids, held_out, num = subword_ids(options.data)
-        rows += compare("bpe", num, options, (ids.to(options.device), held_out.to(options.device), num))
+            rows += compare("words", num, options, (ids, held_out, num, 0.0))
+    for size in options.bpe if "bpe" in options.part else []:
+        ids, held_out, num, bytes_per_token = subword_ids(options.data, size)
+        data = ids.to(options.device), held_out.to(options.device), num, bytes_per_token
+        rows += compare("bpe", num, options, data)
     if "time" in options.part and options.device == "cpu":
         for num in [1000] if options.quick else [10_000, 33_000, 128_000]:
             rows += time_steps(num, options)
