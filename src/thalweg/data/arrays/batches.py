@@ -222,7 +222,8 @@ class Order:
         self._num_used = num_full * batch_size if drop_last else num_examples
         starts = np.arange(0, num_full * batch_size if rest < world_size or drop_last else num_examples, batch_size)
         self._starts = starts if len(starts) else np.zeros(1, dtype=np.int64)
-        self._window = (_WINDOW_BATCHES if lengths is None or lengths.ndim == 1 else _WINDOW_OF_PAIRS) * batch_size
+        several = lengths is not None and lengths.size > num_examples
+        self._window = (_WINDOW_OF_PAIRS if several else _WINDOW_BATCHES) * batch_size
         if batch_tokens and lengths is not None:
             longest = np.sort(lengths.reshape(num_examples, -1).max(1))
             self._starts, self._window = _filled(longest, batch_tokens, least=world_size), num_examples

@@ -20,7 +20,10 @@ from thalweg.tasks.reading.text_reader import TOKENIZER
 MAX_WORDS = 200_000  # of a file of word vectors, for the vectors of subwords; files have the frequent words first
 WEIGHTS = "model.safetensors"
 # Where a run keeps the vectors of its words, by kind of head; the last one is a softmax tied to the embedding.
-PLACES = ("head.targets.fixed", "head.targets.embedding.weight", "head.output.weight", "model.embedding.weight")
+PLACES = (
+    "head.targets.fixed", "head.targets.embedding.weight", "head.output.weight", "model.embedding.weight",
+    "model.source_embedding.weight",  # where both sides have one table, which is stored once
+)  # fmt: skip
 
 
 def random_targets(size: int, width: int, tokenizer: Tokenizer | None) -> Tensor:

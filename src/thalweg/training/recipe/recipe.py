@@ -152,8 +152,9 @@ def _was_off(option: Option) -> bool:
     off = {"data": ("", (), "auto"), "training": ("", "none", ())}.get(option.section)
     if off is None:
         return option.name == "start_from"
-    if option.name in ("distill_weight", "bleu_tokenizer", "carry", "stride"):
-        # Nothing reads it without `distill`; it was this one; 0 is off.
+    # Nothing reads it where it was not given, or its default is what was done before there was the option.
+    added = "distill_weight bleu_tokenizer carry stride vocabularies long max_ratio bpe_dropout batch_tokens"
+    if option.name in added.split():
         return True
     return option.default is False or option.default in off  # 0 is no sign: it is a seed, or as many lags as fit
 
