@@ -1,4 +1,4 @@
-"""Softmax over few words: the batch's own targets, or words that are drawn, with unbiased sums."""
+"""Softmax over few words that stand for all: the batch's own targets, or words that are drawn."""
 
 from collections.abc import Callable
 from typing import Self, Unpack, final
@@ -92,7 +92,7 @@ class Contrastive(AbstractCandidateSoftmax):
 
 @final
 class SampledSoftmax(AbstractCandidateSoftmax):
-    r"""The softmax over drawn words, with sums that are unbiased for the whole vocabulary.
+    r"""The softmax over drawn words, whose sum is unbiased for the whole vocabulary; its logarithm is not.
 
     $$\ell = \log\Big(e^{s_y} + \sum_{c \in S,\, c \ne y} \frac{e^{s_c}}{\pi_c}\Big) - s_y, \qquad
     s_w = e \cdot u_w + \beta \log p_w$$

@@ -133,7 +133,7 @@ def test_vectors_of_a_trained_run_are_taken_over(pairs, tmp_path):
     tokens = [(run.task.tokenizer.id_of(w), teacher.task.tokenizer.id_of(w)) for w in ("twee", "drie", "nul")]
     ours = torch.stack([run.head.targets.table()[a] for a, _ in tokens])
     theirs = torch.stack([rows[b - 4] for _, b in tokens])
-    # Apart from what they shared with the four special directions, of 24 or so.
+    # Apart from what they shared with the four special directions,.
     assert (F.cosine_similarity(ours, theirs, dim=-1) > 0.55).all()
     again = train(
         pairs, out=tmp_path, task="translate", head="vmf", targets=str(run.folder), fast=True, tokenizer="bpe", **SMALL
