@@ -409,7 +409,11 @@ def use_optim() -> None:
     print(last, optim.needs_closure(optimizer), list(optim.Requires), list(optim.Recovery))
     combined = optim.Combined([torch.optim.SGD([parameter], lr=0.1) for parameter in parameters])
     print(len(combined.param_groups))
-    averagings: list[optim.AbstractAveraging] = [optim.ScheduleFree(combined), optim.ExponentialAverage(combined)]
+    averagings: list[optim.AbstractAveraging] = [
+        optim.ScheduleFree(combined),
+        optim.ExponentialAverage(combined),
+        optim.LastAverage(combined),
+    ]
     for averaging in averagings:
         with averaging.averaged():
             print(averaging.is_averaged)

@@ -141,6 +141,7 @@ AVERAGES = {
     "none": "",
     SCHEDULE_FREE: "thalweg.optim.schedule_free:ScheduleFree",
     "ema": "thalweg.optim.weight_average:ExponentialAverage",
+    "last": "thalweg.optim.weight_average:LastAverage",
 }
 
 # What splits texts into words for BLEU, by sacreBLEU's names; "spm" is another name of flores101.

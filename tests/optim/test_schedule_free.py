@@ -16,7 +16,7 @@ from thalweg.optim.combined import Combined
 from thalweg.optim.descent import Descent
 from thalweg.optim.schedule_free import ScheduleFree
 from thalweg.optim.soap import SOAP
-from thalweg.optim.weight_average import ExponentialAverage
+from thalweg.optim.weight_average import ExponentialAverage, LastAverage
 
 X = torch.randn(16, 3, generator=torch.Generator().manual_seed(2))
 Y = X.sum(1, keepdim=True).sin()
@@ -26,6 +26,7 @@ AVERAGES = {
     "schedule-free with decay": lambda inner: ScheduleFree(inner, 0.8, weight_decay=0.1, power=1.0),
     "schedule-free at the average": lambda inner: ScheduleFree(inner, 1.0),
     "exponential": lambda inner: ExponentialAverage(inner, 0.9),
+    "last": LastAverage,
 }
 
 
@@ -127,6 +128,23 @@ def test_the_exponential_average_leaves_the_steps_as_they_are():
         assert torch.equal(weights(model), weights(twin))
     assert torch.allclose(averages(model, optimizer), average, atol=1e-6)
     assert not torch.allclose(average, weights(twin), atol=1e-3)
+
+
+def test_the_average_of_the_last_steps_weighs_them_by_a_power():
+    model, twin = layers(), layers()
+    optimizer, plain = LastAverage(INNER["adamw"](model.parameters())), INNER["adamw"](twin.parameters())
+    seen = []
+    for _ in range(200):
+        train(model, optimizer, 1)
+        train(twin, plain, 1)
+        seen.append(weights(twin))
+    shares = torch.arange(1, 201, dtype=torch.float64)
+    shares = torch.lgamma(shares + 7.0) - torch.lgamma(shares)  # j (j + 1) ... (j + 6), in logarithms
+    shares = torch.softmax(shares, 0)
+    wanted = sum(share * one for share, one in zip(shares, seen, strict=True))
+    assert torch.allclose(averages(model, optimizer), wanted, atol=1e-5)
+    assert 0.45 < float(shares[-17:].sum()) < 0.55  # the last 8 %
+    assert 0.88 < float(shares[-50:].sum()) < 0.92  # the last quarter
 
 
 @pytest.mark.parametrize("inner", INNER)
@@ -296,6 +314,7 @@ def test_a_closure_is_evaluated_once():
         (lambda p: ScheduleFree(twice(p)), "a group holds a parameter twice.*give each once"),
         (lambda p: ScheduleFree(torch.optim.SGD(p), 0.0), r"momentum=...\) must lie in \(0, 1\]; got 0.0"),
         (lambda p: ScheduleFree(torch.optim.SGD(p), power=-1.0), r"power=...\) must be zero or positive; got -1.0"),
+        (lambda p: LastAverage(torch.optim.SGD(p), -1.0), r"power=...\) must be zero or positive; got -1.0"),
         (lambda p: ExponentialAverage(torch.optim.SGD(p), 1.0), r"decay=...\) must lie in \[0, 1\); got 1.0"),
     ],
 )

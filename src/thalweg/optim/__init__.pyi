@@ -99,4 +99,5 @@ from .sophia import Sophia as Sophia
 from .stochastic import StochasticArmijo as StochasticArmijo
 from .trust_region import TrustRegion as TrustRegion
 from .weight_average import ExponentialAverage as ExponentialAverage
+from .weight_average import LastAverage as LastAverage
 from .wolfe import StrongWolfe as StrongWolfe

@@ -163,7 +163,8 @@ class TrainingSection:
     )]
     average: Annotated[str, Option(
         "Average of the weights that is evaluated and saved: schedule-free (instead of a decaying rate), ema "
-        "(exponential), or none", "none", choices=names.AVERAGES, what="average", wants="method",
+        "(exponential), last (of the last part of the steps), or none", "none", choices=names.AVERAGES,
+        what="average", wants="method",
     )]
     clip: Annotated[float, Option(
         "Clip the gradient to this norm; 0 is off", 1.0, AMOUNT, full_batch=0.0, wants="method"
