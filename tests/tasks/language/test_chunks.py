@@ -133,6 +133,16 @@ def test_token_counts_and_the_view_are_of_targets_alone(tmp_path):
     )  # equal numbers where all that is seen is equal
 
 
+@pytest.mark.parametrize(("carry", "label"), [(0, "tokens seen"), (2, "tokens of the chunk")])
+def test_the_report_says_what_a_place_is(tmp_path, carry, label):
+    task, data = prepared(tmp_path, carry=carry)
+    torch.manual_seed(1)
+    size = task.tokenizer.vocabulary_size
+    sections = task.sections(Recurrent(size, 6, hidden=6), Softmax(6, size), data, 0)
+    curve = sections[-1]
+    assert (curve["title"], curve["x_label"], curve["x"]) == ("Loss by place in a chunk", label, list(range(1, 9)))
+
+
 def test_windows_that_are_too_far_apart_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"--stride must lie between 1 and 8 \(--max-length 8\).*got 9"):
         prepared(tmp_path, stride=9)

@@ -9,6 +9,7 @@ from torch import nn
 from thalweg.data.arrays.batches import Examples
 from thalweg.heads.base import AbstractHead
 from thalweg.tasks.answering import answering
+from thalweg.tasks.language.chunks import BEFORE
 from thalweg.tasks.questions import AnswerOptions
 from thalweg.tasks.writing.base import AbstractWritingTask
 
@@ -30,7 +31,7 @@ def sections(
         _written(task, model, head, lines, seed),
         _expensive_tokens(task, tokens, losses),
         _surprising_lines(lines),
-        _by_place(losses, places),
+        _by_place(losses, places, carried=BEFORE in valid.columns),
     ]
 
 
@@ -146,8 +147,8 @@ def _surprising_lines(lines: list[tuple[float, int, str]]) -> dict[str, Any]:
     }
 
 
-def _by_place(losses: np.ndarray, places: np.ndarray) -> dict[str, Any]:
-    """Return the mean loss by the number of tokens that are seen before."""
+def _by_place(losses: np.ndarray, places: np.ndarray, *, carried: bool) -> dict[str, Any]:
+    """Return the mean loss by the number of tokens that are seen before, or that follow the state of a chunk before."""
     width = -(-(int(places.max()) + 1) // MAX_PLACES)
     groups = places // width
     counts = np.bincount(groups)
@@ -155,10 +156,13 @@ def _by_place(losses: np.ndarray, places: np.ndarray) -> dict[str, Any]:
     return {
         "kind": "series",
         "title": "Loss by place in a chunk",
-        "text": "A token late in a chunk has more text before it; where the curve is flat, longer ones would not help.",
+        "text": "A chunk begins with the state after those before it (--carry); where the curve falls, longer "
+        "chunks might help, through which a gradient goes."
+        if carried
+        else "A token late in a chunk has more text before it; where the curve is flat, longer ones would not help.",
         "x": [int(group * width + width // 2 + 1) for group in range(len(means))],
         "lines": {"loss": [float(mean) for mean in means]},
-        "x_label": "tokens seen",
+        "x_label": "tokens of the chunk" if carried else "tokens seen",
         "y_label": "nats per token",
         "split": None,
     }
