@@ -32,6 +32,17 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def capitalized(said: str) -> str:
+    """Return a text as the beginning of a sentence; a name or a formula at its front stays as it is.
+
+    Example:
+        >>> capitalized("no text is left"), capitalized("chrF 93.4"), capitalized("exp(loss)")
+        ('No text is left', 'chrF 93.4', 'exp(loss)')
+    """
+    first = said.split(" ", 1)[0]
+    return said if first != first.lower() or "(" in first else said[:1].upper() + said[1:]
+
+
 def lowered(said: str) -> str:
     """Return a sentence as part of another one: its first letter is a small one.
 

@@ -49,6 +49,7 @@ class Settings:
         bpe_dropout: probability with which "bpe" leaves a merge out in training batches.
         vocabulary: file of a vocabulary that was given (see `thalweg.data.text.subwords.vocabularies`); "": none.
         vocabularies: whether source and target have one vocabulary, "joint", or each its own, "separate".
+        min_frequency: times that a pair of subwords must meet to be joined; 0: as often as the task says.
         tell: takes sentences about how far the reading is, where it takes long.
     """
 
@@ -63,6 +64,7 @@ class Settings:
     scaling: str
     layout: str
     carry: int = 0
+    min_frequency: int = 0
     stride: int = 0
     class_weights: str = "none"
     threshold: str = ""

@@ -48,4 +48,5 @@ def main_figure(metrics: Mapping[str, float], name: str, seen: Seen, unit: str, 
     if name in seen.intervals:
         low, high = map(short, seen.intervals[name])
         said += f", 95 % interval {low}{'-' if float(seen.intervals[name][0]) >= 0.0 else ' to '}{high}"
-    return f"{said} on {seen.num_examples:,} {unit}" if seen.num_examples else said
+    one = {"chunks of text": "chunk of text"}.get(unit, unit.removesuffix("s"))
+    return f"{said} on {seen.num_examples:,} {unit if seen.num_examples != 1 else one}" if seen.num_examples else said

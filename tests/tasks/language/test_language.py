@@ -1,5 +1,6 @@
 """Language models: chunks, metrics against their definitions, odd text, answers, messages, a small training."""
 
+import dataclasses
 import json
 import math
 
@@ -10,6 +11,7 @@ from tests.folders import put_files
 
 from thalweg.batch import Batch
 from thalweg.data.arrays.ragged import Spill
+from thalweg.data.builtin.catalog import SAMPLES
 from thalweg.data.files.base import AbstractSource, Chunk
 from thalweg.data.files.sources import open_source
 from thalweg.data.text.tokenizer import Tokenizer
@@ -429,3 +431,15 @@ def test_training_learns_a_text_that_repeats_itself(build):
     assert after.metrics["bits_per_byte"] < 0.6
     answer = task.predict(model, head, ["the quick"], AnswerOptions(length=20, temperature=0.0))[0]
     assert answer["text"] == " brown fox jumps ove"
+
+
+def test_a_vocabulary_that_stays_small_says_why():
+    source = SAMPLES["manual"]
+    small = dataclasses.replace(settings("bpe"), columns={"text": source.columns[0]}, vocabulary_size=4000)
+    notes = {}
+    for least in (0, 5):
+        task, prepared = Language.prepare(source, None, dataclasses.replace(small, min_frequency=least))
+        notes[least] = task.tokenizer.vocabulary_size, prepared.notes[0]
+    assert notes[0][0] < notes[5][0]
+    assert "pairs that meet fewer than 50 times are not joined (--min-frequency)" in notes[0][1]
+    assert f"{notes[5][0]:,} subwords of at most 4,000: pairs that meet fewer than 5 times" in notes[5][1]

@@ -116,7 +116,7 @@ VERDICTS = {
     "score": r"Pearson correlation -?\d.* on \d+ (texts|pairs); the squared error is \d.* of that of always answering",
     "forecast": r"(Worse than naive|As good as naive|The mean squared error is).* on \d+ forecasts\)",
     "language": r"Perplexity \d.* on \d+ chunks of text; \d.* bits per byte",
-    "translate": r"(BLEU|ChrF) \d.* on \d+ texts",
+    "translate": r"(BLEU|chrF) \d.* on \d+ texts",
 }
 
 

@@ -97,7 +97,7 @@ class Language(AbstractWritingTask):
             )
         if valid is not None:
             held_out, notes = task.examples(valid, settings.columns)
-            return task, Prepared(train, held_out, notes)
+            return task, Prepared(train, held_out, [*task.of_vocabulary(settings), *notes])
         held_out, notes = task._measured(text_lines(texts, cut, size))
         if not len(held_out):
             raise InputError(
@@ -105,7 +105,7 @@ class Language(AbstractWritingTask):
                 "validate on; give a larger fraction, or more text."
             )
         share = f"Validation is the last {settings.valid_share:.0%} of the text, {num_targets(held_out):,} tokens."
-        return task, Prepared(train, held_out, [share, *notes])
+        return task, Prepared(train, held_out, [*task.of_vocabulary(settings), share, *notes])
 
     def examples(self, source: AbstractSource, columns: dict[str, Any]) -> tuple[Examples, list[str]]:
         """Read another text; from then on bits per byte are those of this text."""

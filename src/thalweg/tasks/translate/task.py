@@ -104,7 +104,7 @@ class Translate(AbstractWritingTask):
         else:
             held_out, cut = task.examples(valid, settings.columns)
         notes += left_out + [f"Validation: {note}" for note in cut]
-        return task, Prepared(train, held_out, [*notes, *task._said(held_out)])
+        return task, Prepared(train, held_out, [*task.of_vocabulary(settings), *notes, *task._said(held_out)])
 
     @classmethod
     def _of(cls, known: Mapping[str, Any], settings: Settings) -> "Translate":

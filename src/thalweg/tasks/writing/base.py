@@ -84,6 +84,17 @@ class AbstractWritingTask(AbstractTask):
         """Return a tokenizer of a task in a run's folder."""
         return load_given(path) if settings.tokenizer == GIVEN else Tokenizer.load(path)
 
+    def of_vocabulary(self, settings: Settings) -> list[str]:
+        """Return a sentence where subwords are fewer than they might be, since pairs of them meet too seldom."""
+        size, most = self.tokenizer.vocabulary_size, settings.vocabulary_size
+        if settings.tokenizer != "bpe" or settings.pretrained or not 0 < size < most:
+            return []
+        least = settings.min_frequency or self.min_pair_count
+        return [
+            f"The vocabulary has {size:,} subwords of at most {most:,}: pairs that meet fewer than {least} times are "
+            "not joined (--min-frequency)."
+        ]
+
     @classmethod
     def learn_vocabulary(cls, texts: Iterable[str], settings: Settings) -> dict[str, Any]:
         """Return the arguments about the vocabulary: of normalized training texts, or of a pretrained model."""
@@ -101,7 +112,9 @@ class AbstractWritingTask(AbstractTask):
         """
         if settings.tokenizer == GIVEN:
             return read_given(settings.vocabulary) if before is None else before
-        min_count, size = cls.min_pair_count if settings.tokenizer == "bpe" else 1, settings.vocabulary_size
+        min_count, size = 1, settings.vocabulary_size
+        if settings.tokenizer == "bpe":
+            min_count = settings.min_frequency or cls.min_pair_count
         kind = "spaced" if settings.tokenizer == "word" else settings.tokenizer
         if before is not None and before.has_words:
             kind = before.kind  # runs of earlier versions have words without their spaces

@@ -19,7 +19,7 @@ from thalweg.data.columns.choice import Choice
 from thalweg.data.columns.reading import ReadSource, read_as
 from thalweg.data.containers.opening import open_like
 from thalweg.data.files.base import NUM_LISTED
-from thalweg.errors import InputError
+from thalweg.errors import InputError, capitalized
 from thalweg.heads.base import AbstractHead
 from thalweg.report.page import Report
 from thalweg.tasks.base import AbstractTask, Prepared
@@ -133,7 +133,7 @@ def report_on(
     return Report(
         name=name,
         task=task.name,
-        verdict=f"{verdict[:1].upper()}{verdict[1:]}.",
+        verdict=f"{capitalized(verdict)}.",
         sentence=f"{found.num_rows:,} rows were read, and {found.num_left_out:,} of them left out.",
         status="",
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -201,4 +201,4 @@ def _left_out_table(found: Evaluation) -> list[dict[str, Any]]:
 def _of_file(text: str) -> str:
     """Return what is said of validation data in words that fit any."""
     said = _OF_TRAINING.sub("", text)
-    return said[:1].upper() + said[1:]
+    return capitalized(said)

@@ -90,6 +90,7 @@ def settings_of(
         tokenizer=data.tokenizer,
         vocabulary_size=limit,
         bigrams=data.bigrams,
+        min_frequency=data.min_frequency,
         max_length=data.max_length,
         carry=data.carry if model.model in OPTIONS["carry"].models else 0,
         stride=data.stride,

@@ -53,7 +53,7 @@ def make_report(
         for name in shown
     ]
     sentence = (
-        f"A {recipe.model.model} model with {summary['num_parameters']:,} parameters, trained on "
+        f"The model {recipe.model.model} with {summary['num_parameters']:,} parameters, trained on "
         f"{task.describe(prepared)} from {data['described']}."
     )
     intervals = [note.removeprefix(IN_BRACKETS) for note in summary.get("interval_notes", ())]  # here they are in words

@@ -154,7 +154,7 @@ def _was_off(option: Option) -> bool:
         return option.name == "start_from"
     # Nothing reads it where it was not given, or its default is what was done before there was the option.
     added = "distill_weight bleu_tokenizer carry stride vocabularies long max_ratio bpe_dropout batch_tokens"
-    if option.name in added.split():
+    if option.name in {*added.split(), "min_frequency"}:
         return True
     return option.default is False or option.default in off  # 0 is no sign: it is a seed, or as many lags as fit
 

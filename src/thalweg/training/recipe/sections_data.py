@@ -106,6 +106,11 @@ class DataSection:
         "Maximum vocabulary size", 30_000, COUNT, by_model={"bag": 50_000, "linear": 50_000}, trait="text",
         other_losses="of texts", online="num_buckets",
     )]
+    min_frequency: Annotated[int, Option(
+        "Times that a pair of subwords must meet in the training data to be joined (bpe); 0: 50 for a language model, "
+        "20 for a translation", 0, FROM_ZERO, trait="writes", other_losses="of texts",
+        idle=lambda values: "" if values["tokenizer"] == "bpe" else f"on --tokenizer {values['tokenizer']}",
+    )]
     bigrams: Annotated[int, Option(
         "Maximum number of bigrams read as features by bag, linear and mlp; 0 for none", 0, FROM_ZERO,
         by_model={"bag": 100_000, "linear": 100_000}, trait="bigrams", models=("bag", "linear", "mlp"),

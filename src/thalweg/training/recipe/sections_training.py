@@ -250,7 +250,8 @@ class TrainingSection:
         resumed=True, ends=Status.COMPLETED,
     )]
     time: Annotated[float, Option(
-        "Time limit in seconds (on the command line 5m or 1h, too); 0 is off", 0.0, LENGTH, parse=seconds,
+        "Time limit in seconds (on the command line 5m or 1h, too), evaluations and the report included, which begins "
+        "when the data are read; 0 is off", 0.0, LENGTH, parse=seconds,
         compared="budget", resumed=True, ends=Status.OUT_OF_TIME,
     )]
     patience: Annotated[int, Option(

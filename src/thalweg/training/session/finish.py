@@ -8,6 +8,7 @@ import numpy as np
 
 from thalweg import distributed, names
 from thalweg.certificates.problems import problem_at
+from thalweg.errors import capitalized
 from thalweg.objective import Objective
 from thalweg.report.page import render_report
 from thalweg.status import Status
@@ -136,7 +137,7 @@ def verdict(session: Session, found: Evaluation, certificate: Mapping[str, Any] 
     num_written = found.written.num_examples
     seen = Seen(found.num_examples, found.intervals, found.baselines, session.prepared.valid, num_written)
     said = session.task.verdict({"loss": found.loss, **found.metrics}, seen)
-    return f"{said[:1].upper()}{said[1:]}{'' if certificate is None else '; ' + certificate['short']}."
+    return f"{capitalized(said)}{'' if certificate is None else '; ' + certificate['short']}."
 
 
 def held_out_figures(session: Session, certificate: Mapping[str, Any] | None) -> dict[str, Any]:
