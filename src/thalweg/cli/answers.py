@@ -28,6 +28,7 @@ from thalweg.training.folder.opening import has_series
 from thalweg.training.folder.run import Run
 from thalweg.training.integrity.checkpoint_names import is_online
 from thalweg.training.integrity.history import finite
+from thalweg.training.recipe.recipe import one_source
 from thalweg.training.steps.held_out import brackets, interval_notes, to_json, told_of_file, written_notes
 
 if TYPE_CHECKING:
@@ -346,7 +347,7 @@ def _online_row(answer: Mapping[str, Any], top: int) -> dict[str, Any]:
 
 def evaluate_and_show(
     folder: Path,
-    file: str,
+    files: Sequence[str],
     named: Mapping[str, Any],
     say: Say,
     *,
@@ -355,11 +356,12 @@ def evaluate_and_show(
     report: Path | None,
     as_json: bool,
 ) -> int:
-    """Measure a run on a file, print the metrics, and return the exit code.
+    """Measure a run on a file, or on several as one, print the metrics, and return the exit code.
 
     `named` says how the file is read, `asked` how its rows are answered and measured.
     """
     run = Run(folder)
+    file = one_source(files, run.recipe.run.task) or ""
     source = open_like(vars(run.recipe.data), file, named, skip_bad_rows=skip_bad_rows, once=True)
     found = run.evaluate(source, skip_bad_rows=skip_bad_rows, report=report, **asked, **named)
     metrics, verdict = {"loss": found.loss, **found.metrics}, run.task.compared(found.metrics)

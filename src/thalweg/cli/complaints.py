@@ -141,7 +141,7 @@ def misplaced(tokens: Sequence[str], app: App) -> str:
                 return f"{_unknown_option(name, command, app)} A text that begins so comes after -- alone."
             if re.fullmatch(r"-[a-z][a-z-]+", name) and f"-{name}" in own:
                 return f"{_unknown_option(name, command, app)} A text that begins so comes after -- alone."
-    elif command in ("train", "data"):
+    elif command in ("train", "data", "evaluate"):
         takes = {
             name: 0 if argument.hint in (bool, bool | None) else argument.token_count()[0]
             for argument in _arguments(command, app)

@@ -49,6 +49,7 @@ def inspect_and_show(given: Options, *, as_json: bool) -> int:
         valid_source=opened.valid,
         max_length=recipe.data.max_length,
         normalize=normalizer,
+        is_running="running" in names.task_spec(task.task).traits,
     )
     odd = _examined(opened.source, task, choice, recipe)
     texts = {name for role, name in choice.columns.items() if task.roles[role] in (Kind.TEXT, Kind.WORDS)}

@@ -253,9 +253,9 @@ def predict(
 @app.command
 def evaluate(
     folder: Path,
-    file: Path,
+    file: str,
     /,
-    *,
+    *more: str,
     data: Annotated[ReadOptions | None, _flattened] = None,  # type: ignore[valid-type]
     scoring: Annotated[ScoringFlags | None, _flattened] = None,  # type: ignore[valid-type]
     report: Path | None = None,
@@ -268,6 +268,7 @@ def evaluate(
     Args:
         folder: The run's folder, such as runs/docstrings.
         file: The held-out file; "-" is standard input.
+        more: Further files, as for train; or the other language (test.en test.de).
         data: .
         scoring: .
         report: HTML file for a page about this file, with what the report of a training says of its validation data.
@@ -279,7 +280,7 @@ def evaluate(
     asked |= {"skip_bad_rows": bool(named.pop("skip_bad_rows", False)), "report": report, "as_json": json}
     say = speaker(Terminal(stderr=True))
     show = load("thalweg.cli.answers:evaluate_and_show")
-    return show(folder, file, named, say, **asked)
+    return show(folder, _all(file, more), named, say, **asked)
 
 
 @app.command

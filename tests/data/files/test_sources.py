@@ -515,7 +515,6 @@ def test_notes_tell_the_choices(tmp_path):
     notes = open_source(write(tmp_path, "a.tsv", "a text\t0\nb text\t1\n")).notes
     assert notes == [
         "The first row looks like data ('0' is a number), so the columns are named column1, column2.",
-        "Fields after the last column are ignored.",
     ]
     notes = open_source(write(tmp_path, "a.jsonl", '{"a":1}\n{"b":1}\n')).notes
     assert notes == ["Some objects lack 'a', 'b'; what is missing is read as null."]
@@ -523,7 +522,12 @@ def test_notes_tell_the_choices(tmp_path):
 
 def test_extra_fields_of_a_headerless_tsv_are_dropped(tmp_path):
     path = write(tmp_path, "a.tsv", "a text\t0\nb text\t1\tsource\nc text\t1\n")
-    assert values(open_source(path)) == [("a text", "0"), ("b text", "1"), ("c text", "1")]
+    source = open_source(path)
+    assert values(source) == [("a text", "0"), ("b text", "1"), ("c text", "1")]
+    assert source.remarks == [f"{path}: fields after the last column are ignored (1 row, line 2)."]
+    source = open_source(write(tmp_path, "b.tsv", "a text\t0\nb text\t1\t\nc text\t1\n"))  # an empty field is none
+    assert len(values(source)) == 3
+    assert source.remarks == []
 
 
 def test_lines_split_anywhere_by_the_blocks_are_whole(tmp_path):

@@ -80,6 +80,23 @@ def test_texts_are_the_same_once_normalized_and_rows_without_a_label_contradict_
     assert found.duplicates == [(3, 2, "so so"), (4, 3, "so SO"), (5, 3, "SO so"), (7, 6, "other")]
 
 
+def test_lines_of_a_running_text_may_come_again_or_be_empty(tmp_path):
+    source = write(tmp_path, "a.txt", ["", "the river", "", "the river", "finds the long way to the sea"])
+    found = look(source, "language", max_length=3, is_running=True)
+    (length,) = found.lengths
+    assert (found.num_rows, found.num_duplicates, length.count, length.num_empty, length.num_too_long) == (
+        5,
+        0,
+        3,
+        0,
+        0,
+    )
+    assert found.looked_for == ["rows that can't be read or used"]
+    found = look(source, "language", max_length=3)  # what is not told of it
+    assert (found.num_duplicates, found.lengths[0].num_empty, found.lengths[0].num_too_long) == (1, 2, 1)
+    assert found.looked_for[1:] == ["repeated texts", "empty texts", "texts longer than --max-length"]
+
+
 def test_long_lists_of_labels_and_lines_are_cut_and_counted(tmp_path):
     rows = [f"so so,{k % 7}" for k in range(70)] + ["so so,6"]
     found = look(write(tmp_path, "a.csv", ["text,label", *rows]), "classify", num_examples=3)

@@ -130,6 +130,18 @@ def test_a_given_vocabulary_has_ends_for_lines_and_charges_what_it_lacks(tmp_pat
     assert loaded.prompt("two one") == task.prompt("two one") == [5, 4]
 
 
+@pytest.mark.parametrize(("words", "said"), [("one\ntwo\n", ""), ("one\n", ""), ("two\n", "60%"), ("x\n", "100%")])
+def test_a_vocabulary_that_lacks_most_of_the_text_is_told_at_the_end(tmp_path, words, said):
+    (tmp_path / "words.txt").write_text(words, encoding="utf-8")
+    chosen = settings("file", max_length=60, share=0.2, vocabulary=str(tmp_path / "words.txt"))
+    task, prepared = Language.prepare(Lines(["one two", "", "two one one"] * 30), None, chosen)
+    told, files = task.settle(*networks(task), prepared)
+    assert (len(told), files) == (1 if said else 0, {})
+    for sentence in told:
+        assert sentence.startswith(f"{said} of the tokens of the validation texts are not in the vocabulary")
+        assert sentence.endswith("; give one of these texts' words, or leave --vocabulary out and have one learned.")
+
+
 def test_rows_with_line_ends_inside_are_lines():
     rows = ["a\nbb", "", "ccc"]
     texts = TextColumn(Lines(rows), "text", settings().normalizer())

@@ -41,6 +41,37 @@ def pairs(tmp_path_factory):
     return folder
 
 
+def test_two_files_are_read_line_by_line_and_columns_without_names_in_their_order(pairs, capsys):
+    for name, size in (("train", 120), ("test", 20)):
+        for place, side in enumerate(("en", "fr")):
+            (pairs / f"{name}.{side}").write_text("".join(f"{pair[place]}\n" for pair in rows(size, len(name))))
+    for place, name in enumerate(("hypo.txt", "reference.txt")):
+        (pairs / name).write_text("".join(f"{pair[place]}\n" for pair in rows(20, 4)))
+    (pairs / "bare.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in rows(20, 4)))
+    (pairs / "other.tsv").write_text("left\tright\n" + "".join(f"{a}\t{b}\n" for a, b in rows(20, 4)))
+    one = train([pairs / "train.en", pairs / "train.fr"], task="translate", out=pairs, name="files", **SMALL)
+    wanted = one.evaluate([pairs / "test.en", pairs / "test.fr"])
+    assert wanted.num_rows == 20
+    assert one.evaluate(f"{pairs / 'test.en'} | {pairs / 'test.fr'}").metrics == wanted.metrics
+    unnamed = "has no names of columns, so {!r} is read as the source, 'en' in training and {!r} is read as the target"
+    for files, names in (
+        (["test.en", "test.fr"], None),
+        (["test.fr", "test.en"], None),  # which is which is in their names
+        (["bare.tsv"], ("column1", "column2")),
+        (["hypo.txt", "reference.txt"], ("source", "target")),
+    ):
+        assert run_command("evaluate", one.folder, *(pairs / file for file in files), "--json") == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["metrics"]["bleu"] == wanted.metrics["bleu"], files
+        said = " ".join(found["notes"])
+        assert ("has no names" in said) == (names is not None)
+        assert names is None or unnamed.format(*names) in said
+    with pytest.raises(InputError, match=r"has no column 'en', which the run was trained on; it has 'left', 'right'"):
+        one.evaluate(pairs / "other.tsv")
+    with pytest.raises(InputError, match="Expected names of files, got a list of texts"):
+        one.evaluate(["the cat", "le chat"])
+
+
 @pytest.mark.parametrize("asked", [{}, {"beam": 1}, {"beam": 2, "length_penalty": 0.0}], ids=str)
 def test_figures_are_those_of_sacrebleu_on_what_predict_answers(pairs, asked, capsys):
     one, test = load(pairs / "by-loss"), rows(20, 4)

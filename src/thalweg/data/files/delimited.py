@@ -20,6 +20,7 @@ MAX_COLUMNS: Final = 100_000
 # quoted field that was never closed.
 _AFTER_LAST: Final = "\0end"
 BOM: Final = "\ufeff"  # at the beginning of a file, and of one that was put behind it
+EXTRA_FIELDS: Final = "fields after the last column are ignored"
 REPEATED_HEADER: Final = "the header comes again, left out"
 
 
@@ -114,6 +115,8 @@ class Table:
             if len(row) == width or (len(row) > width and (self.drops_extra or not any(row[width:]))):
                 good_lines.append(line)
                 good_rows.append(row[:width])
+                if any(row[width:]):
+                    bad.leave_out(line, EXTRA_FIELDS)
             elif len(row) == num_columns < width:
                 good_lines.append(line)
                 good_rows.append([*row, ""])
@@ -209,8 +212,6 @@ def open_table(
         raise InputError(f"{name}: expected rows after the header on line {rows[-1][0]}, got none; check the file.")
     drops_extra = not dialect.has_quotes and found.row is None
     more = [*found.notes]
-    if drops_extra and len(found.columns) > 1:
-        more.append("Fields after the last column are ignored.")
     sentences = words_in_rows(found.columns, [row for line, row in rows if line >= found.line])
     if sentences is not None:
         more.append(f"Each row is a word; those with one {found.columns[sentences.sentence]!r} are read as a sentence.")

@@ -81,14 +81,17 @@ def inspect(
     normalize: Callable[[str], str] = str,
     num_preview: int = 5,
     num_examples: int = 5,
+    is_running: bool = False,
 ) -> Inspection:
     """Read a data file once and say what is in it; texts are hashed, not kept, so memory stays small.
 
     `choice` comes from `choose_columns`; a validation file with the same columns is searched for what both share; texts
     of more than `max_length` words are counted, and `num_examples` of each finding listed. Texts are the same if they
-    are once they are normalized. Unreadable data, or a validation file that lacks a chosen column, is an InputError.
+    are once they are normalized. Of a running text, whose lines are no examples, those that come again, are empty or
+    long are not counted. Unreadable data, or a validation file that lacks a chosen column, is an InputError.
     """
-    look = _Look(task, choice, num_examples, max_length, num_preview, normalize)
+    max_length = None if is_running else max_length
+    look = _Look(task, choice, num_examples, max_length, num_preview, normalize, is_running=is_running)
     read = read_as(source, task, choice, skip_bad_rows=True, on_fault=look.add_fault, keeps_gaps=True)
     for chunk in read.chunks():
         look.add(chunk)
@@ -150,7 +153,10 @@ class _Look:
         max_length: int | None,
         num_preview: int,
         normalize: Callable[[str], str],
+        *,
+        is_running: bool,
     ) -> None:
+        self.is_running = is_running
         self.choice = choice
         self.num_preview = num_preview
         self.normalize = normalize
@@ -192,7 +198,9 @@ class _Look:
                 numbers.add(line, value)
         for name, lengths in self.lengths.items():
             for line, value in zip(chunk.lines, chunk.column(name), strict=True):
-                lengths.add(line, len(value) if isinstance(value, list) else len(as_text(value).split()))
+                num_words = len(value) if isinstance(value, list) else len(as_text(value).split())
+                if num_words or not self.is_running:
+                    lengths.add(line, num_words)
         if self.texts:
             for line, key, text, target in self.keyed(chunk):
                 self._remember(line, key, text, target)
@@ -251,7 +259,8 @@ class _Look:
         """What the findings are about, with these columns."""
         kind, found = self.target_kind, ["rows that can't be read or used"]
         if self.texts:
-            found += ["repeated texts", "empty texts", *(["texts longer than --max-length"] if has_limit else [])]
+            found += [] if self.is_running else ["repeated texts", "empty texts"]
+            found += ["texts longer than --max-length"] if has_limit else []
         noun = {Kind.LABEL: "label", Kind.TAGS: "tag", Kind.NUMBER: "number"}.get(kind) if kind else None
         if noun and self.texts:
             found.append(f"texts with different {noun}s")
@@ -272,7 +281,8 @@ class _Look:
         first = self.seen.setdefault(key, answer)
         if first is answer:
             return
-        self.duplicates.add((line, first.line, text[:SHOWN_LENGTH]))
+        if not self.is_running:
+            self.duplicates.add((line, first.line, text[:SHOWN_LENGTH]))
         if first.shown is None:
             self.seen[key] = answer  # a row without a label contradicts nobody
         elif target is not None:

@@ -4,8 +4,9 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
+import numpy as np
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -20,10 +21,12 @@ from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.shape import ModelShape
-from thalweg.tasks.base import AbstractTask, HeadOptions, Settings
+from thalweg.tasks.base import AbstractTask, HeadOptions, Prepared, Settings
 from thalweg.tasks.growing import tokenizer_from
 from thalweg.tasks.reading.text_reader import TOKENIZER, check_length
 from thalweg.tasks.writing.token_head import token_counts, token_head
+
+MOST_UNKNOWN: Final = 0.5  # of the tokens of validation texts
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -123,6 +126,23 @@ class AbstractWritingTask(AbstractTask):
             return Tokenizer.train(texts, kind, size, min_count=min_count)
 
         return tokenizer_from(before, train, size)
+
+    @override
+    def settle(self, model: nn.Module, head: AbstractHead, prepared: Prepared) -> tuple[list[str], dict[str, bytes]]:
+        """Choose nothing; say where most tokens of the validation texts are not in the vocabulary."""
+        del model, head
+        if self.pretrained is not None or not len(prepared.valid):
+            return [], {}
+        values, ids = prepared.valid.ragged(self.target).values, self.tokenizer
+        known = int((~np.isin(values, (ids.pad, ids.begin, ids.end, ids.unknown))).sum())
+        unknown = int((values == ids.unknown).sum())
+        if unknown <= MOST_UNKNOWN * (known + unknown):
+            return [], {}
+        remedy = "raise --vocabulary-size, or take --tokenizer bpe"
+        if ids.kind in ("list", GIVEN):
+            remedy = "give one of these texts' words, or leave --vocabulary out and have one learned"
+        said = f"{unknown / (known + unknown):.0%} of the tokens of the validation texts are not in the vocabulary"
+        return [f"{said}, so the figures say little about them; {remedy}."], {}
 
     @classmethod
     def _pretrained(cls, found: PretrainedFolder, settings: Settings) -> dict[str, Any]:

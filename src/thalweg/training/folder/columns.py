@@ -10,6 +10,7 @@ from thalweg.data.columns.choice import NO_COLUMN, NUM_ROWS, NUM_SHOWN, Kind, Ta
 from thalweg.data.columns.facts import is_missing, shortened
 from thalweg.data.columns.recognition import recognize
 from thalweg.data.files.base import AbstractSource
+from thalweg.data.files.table.header import made_up
 from thalweg.errors import InputError
 from thalweg.training.recipe.options import OPTIONS, READING
 
@@ -92,6 +93,7 @@ def find_columns(
     elif columns.get("label_columns"):  # a file to be answered has no labels
         columns = {role: name for role, name in columns.items() if role not in ("label", "label_columns", "one_hot")}
     wanted = [role for role in roles if role in columns and not (role == "label" and columns.get("label_columns"))]
+    notes += _take_unnamed(known, source, columns, wanted)
     for role in wanted:
         missing = [name for name in _listed(columns[role]) if name not in source.columns]
         if not missing:
@@ -119,6 +121,21 @@ def find_columns(
         asked = {name: _notation(source, name, named["decimal"]) for role in numeric for name in _listed(columns[role])}
         columns["notations"] = {**columns.get("notations", {}), **asked}
     return Found(columns, plain, tuple(notes))
+
+
+def _take_unnamed(
+    known: TaskColumns, source: AbstractSource, columns: dict[str, Any], wanted: Iterable[str]
+) -> list[str]:
+    """Put the first columns of a file without names into the places of a source and its target, and say so."""
+    roles = [role for role in known.roles if role in wanted]
+    nameless = ("source", "target") if source.kind == "parallel" else made_up(len(source.columns))
+    is_other = source.columns == nameless and not any(_other_case(source, columns[role]) for role in roles)
+    if "source" not in known.roles or not is_other or len(source.columns) < max(2, len(roles)):
+        return []
+    pairs = [(name, role, columns[role]) for name, role in zip(source.columns, roles, strict=False)]
+    columns |= {role: name for name, role, _ in pairs}
+    told = " and ".join(f"{name!r} is read as the {role}, {old!r} in training" for name, role, old in pairs)
+    return [f"{source.name} has no names of columns, so {told}."]
 
 
 def _find_moments(known: TaskColumns, source: AbstractSource, columns: dict[str, Any]) -> list[str]:

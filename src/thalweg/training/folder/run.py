@@ -33,6 +33,7 @@ from thalweg.training.folder.opening import has_series, settings_of, skipped_row
 from thalweg.training.integrity.checkpoint_names import is_online, run_with
 from thalweg.training.integrity.contents import read_weights
 from thalweg.training.integrity.run_files import HELD_OUT, RECIPE, WEIGHTS, AbstractFolder
+from thalweg.training.recipe.recipe import named_source
 from thalweg.training.recipe.rules import read_own_recipe
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ class Run(AbstractFolder):
         """Measure loss and metrics, with their intervals, on a file (or data in memory, see `train`) with its columns.
 
         Args:
-            data: the file, or the data.
+            data: the file, several as a list (two of texts line by line), or the data.
             skip_bad_rows: leave out rows with values that the task cannot use, and any number of unreadable ones.
             threshold: the probability from which a label is given, in place of the run's own.
             beam: of translations, 4 unless given (as in `predict`).
@@ -269,6 +270,7 @@ class Run(AbstractFolder):
         task = task.with_scoring(scoring_of(beam, length_penalty, bleu_tokenizer, references, stride))
         _, autocast = choose_precision(self.recipe.run.precision, choose_device("cpu"))
         own = vars(self.recipe.data)
+        data = named_source(data, task.name) or data
         source, columns = open_for(task, self.data["columns"], data, named, own, skip_bad_rows=skip_bad_rows)
         found, examples = evaluate_rows(task, (model, head), source, columns, skipped_rows, autocast=autocast)
         if report is not None:

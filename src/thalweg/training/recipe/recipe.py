@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from thalweg import names
-from thalweg.data.containers.places import joined
+from thalweg.data.containers.places import LONGEST_NAME, is_there, joined
 from thalweg.errors import InputError, shown
 from thalweg.storage.regular import read_regular
 from thalweg.training.recipe.option import Option
@@ -74,6 +74,28 @@ def one_source(places: Sequence[str | os.PathLike[str]], task: str | None = None
         raise InputError("The name of a file is empty; give the files, or none for the task's built-in set.")
     is_pair = task in names.TASKS and "source" in names.task_columns(task).roles
     return joined([str(place) for place in places], pairs_lines=is_pair)
+
+
+def named_source(data: Any, task: str | None = None) -> str | None:
+    """Return the source that a name or a list of names stands for; None for what holds data itself.
+
+    Raises:
+        InputError: for a list of texts that are no names of files.
+
+    Example:
+        >>> named_source("a.csv"), named_source(["test.en", "test.de"]), named_source([{"text": "fine"}])
+        ('a.csv', 'test.en | test.de', None)
+    """
+    if isinstance(data, str | Path):
+        return str(data)
+    if not isinstance(data, list | tuple) or not data or not all(isinstance(one, str | Path) for one in data):
+        return None
+    if any(len(str(one)) > LONGEST_NAME or (" " in str(one) and not is_there(str(one))) for one in data):
+        raise InputError(
+            f"Expected names of files, got a list of texts, the first {str(data[0])[:60]!r}; give texts with "
+            'what is to be learned, such as {"text": [...], "label": [...]}.'
+        )
+    return one_source(data, task)
 
 
 @final

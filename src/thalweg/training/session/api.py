@@ -7,12 +7,12 @@ from typing import Any
 from thalweg import distributed
 from thalweg.data.containers.memory import source_of, splits_in
 from thalweg.data.containers.opening import is_sample
-from thalweg.data.containers.places import LONGEST_NAME, OBJECT, is_there
+from thalweg.data.containers.places import OBJECT
 from thalweg.data.files.base import AbstractSource
 from thalweg.errors import InputError
 from thalweg.training.folder.resuming import resumption
 from thalweg.training.folder.run import Run
-from thalweg.training.recipe.recipe import Options, one_source
+from thalweg.training.recipe.recipe import Options, named_source
 from thalweg.training.session.finish import train_and_finish
 from thalweg.training.session.prepare import Request, prepare
 from thalweg.training.steps.launch import SECONDS, joined
@@ -101,15 +101,9 @@ def _place(
     data: Any, objects: dict[str, AbstractSource], use: str, task: str | None, *, skip_bad_rows: bool
 ) -> str | None:
     """Return the name of data for the recipe; data in memory are put into `objects` under it."""
-    if data is None or isinstance(data, str | Path):
-        return None if data is None else str(data)
-    if isinstance(data, list | tuple) and data and all(isinstance(one, str | Path) for one in data):
-        if any(len(str(one)) > LONGEST_NAME or (" " in str(one) and not is_there(str(one))) for one in data):
-            raise InputError(
-                f"Expected names of files, got a list of texts, the first {str(data[0])[:60]!r}; give texts with "
-                'what is to be learned, such as {"text": [...], "label": [...]}.'
-            )
-        return one_source(data, task)
+    place = named_source(data, task)
+    if data is None or place is not None:
+        return place
     if isinstance(data, AbstractSource) and is_sample(data.name):
         return data.name
     name = f"{OBJECT}{type(data).__name__}{use}"

@@ -151,7 +151,8 @@ def test_a_list_has_a_word_a_line_with_or_without_its_count(tmp_path, content, e
     ("content", "message"),
     [
         (b"the river\nfinds the valley\n", "line 1 holds more than a word"),
-        (b"the 1\nriver\nof x\n", "line 1 holds more than a word"),
+        (b"the 1\nriver\nof x\n", "line 1 has a count and line 2 none; either all lines have one, or none"),
+        (b"the\nriver\nof 3\n", "line 3 has a count and line 1 none; either all lines have one, or none"),
         (b"", "it is empty"),
         (b"{}", "expected a model of SentencePiece, a tokenizer.json"),
         (b'{"model": {"type": "BPE"', "expected a model of SentencePiece"),
@@ -162,6 +163,13 @@ def test_files_of_other_kinds_are_refused(tmp_path, content, message):
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_given(tmp_path / "x")
+
+
+@pytest.mark.parametrize("name", ["bad.model", "bad.SPM"])
+def test_a_text_that_is_called_a_model_of_sentencepiece_is_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(InputError, match=r"expected a model of SentencePiece, as its ending says, got a text"):
+        read_given(tmp_path / name)
 
 
 def test_bytes_of_something_else_are_refused(tmp_path):

@@ -12,6 +12,7 @@ from thalweg.errors import InputError
 from thalweg.storage import forms
 from thalweg.storage.regular import read_regular
 
+PIECES: Final = (".model", ".spm")  # how models of SentencePiece end
 MOST_BYTES: Final = 2**27  # of a file
 
 
@@ -39,6 +40,11 @@ def read_given(path: str | Path) -> Tokenizer | GivenTokenizer:
             f"--vocabulary {path}: expected a model of SentencePiece, a tokenizer.json of the library tokenizers, or a "
             f"text with a word a line ({error})."
         ) from None
+    if Path(path).suffix.lower() in PIECES:
+        raise InputError(
+            f"--vocabulary {path}: expected a model of SentencePiece, as its ending says, got a text; check the file, "
+            "and call a list of words .txt."
+        )
     return Tokenizer.from_vocabulary(_listed(text, path), "list")
 
 
@@ -72,6 +78,9 @@ def _listed(text: str, path: str | Path) -> list[str]:
     wrong = next((number for number, parts in lines if len(parts) > 1 and not with_counts), None)
     if wrong is not None or not lines:
         what = "it is empty" if wrong is None else f"line {wrong} holds more than a word"
+        if wrong is not None and len(line := dict(lines)[wrong]) == 2 and line[1].isdecimal():
+            bare = next(number for number, parts in lines if len(parts) != 2 or not parts[1].isdecimal())
+            what = f"line {wrong} has a count and line {bare} none; either all lines have one, or none"
         raise InputError(
             f"--vocabulary {path}: expected a model of SentencePiece, a tokenizer.json of the library tokenizers, or a "
             f"text with a word a line, maybe with its count ({what})."
