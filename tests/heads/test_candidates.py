@@ -200,3 +200,31 @@ def test_new_words_are_met_at_once(make):
     exact = -head.log_probability(prediction, ids).sum()
     assert abs(total - exact) / count < 0.5
     assert head.decode(30.0 * head.targets(ids[:1]), 1)[0].item() == new
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda t, a: SampledSoftmax(None, t, num_samples=64, label_smoothing=a),
+        lambda t, a: SampledSoftmax(None, t, num_samples=32, with_batch=True, label_smoothing=a),
+        lambda t, a: Contrastive(None, t, label_smoothing=a),
+        lambda t, a: AnalyticSoftmax(None, t, shortlist=32, label_smoothing=a),
+    ],
+)
+def test_smoothing_spreads_over_all_words_alike_however_frequent(make):
+    """The frequent words have a direction in common; what smoothing pulls to is the mean of all words."""
+    generator = torch.Generator().manual_seed(0)
+    counts = 1e6 / torch.arange(1, 401)
+    vectors = torch.randn(400, 8, generator=generator)
+    vectors[:40, 0] += 3.0
+    vectors = F.normalize(vectors, dim=-1)
+    smoothed, plain = (make(Targets(vectors, trainable=True, counts=counts), a) for a in (0.1, 0.0))
+    found = []
+    for _ in range(200):
+        ids = torch.multinomial(counts, 128, replacement=True, generator=generator)
+        prediction = torch.zeros(128, 8, requires_grad=True)
+        with_it, without = (torch.autograd.grad(h.loss(prediction, ids)[0], prediction)[0] for h in (smoothed, plain))
+        found.append((vectors[ids] - (with_it - without) / 0.1).mean(0))
+    mean, error = torch.stack(found).mean(0), torch.stack(found).std(0) / 200**0.5
+    assert float(((mean - vectors.mean(0)) / error).abs().max()) < 4.5
+    assert float((mean - vectors.mean(0)).norm()) < 0.3 * float(vectors[:40].mean(0).norm())

@@ -76,6 +76,7 @@ class Contrastive(AbstractCandidateSoftmax):
         num_words = num_real(words, there)
         log_prior = self.targets.log_prior
         shift: Tensor | float = 0.0
+        log_count = (self.targets.num / num_words.clamp_min(1.0)).log().expand(len(words))
         if not self.correct:
             offset = torch.zeros(len(words), device=words.device)
             shift = self.chance - num_words.clamp_min(1.0).log()
@@ -84,10 +85,11 @@ class Contrastive(AbstractCandidateSoftmax):
             offset = others.expand(len(words))
         else:
             log_p = log_prior[words]
-            offset = self.prior * log_p - log_inclusion(log_p, num_real(ids, real))
+            log_count = -log_inclusion(log_p, num_real(ids, real))
+            offset = self.prior * log_p + log_count
         if there is not None:
             offset = torch.where(there, offset, NOTHING)
-        return Candidates(words, offset, shift=shift)
+        return Candidates(words, offset, shift=shift, log_count=log_count)
 
 
 @final
@@ -168,7 +170,7 @@ class SampledSoftmax(AbstractCandidateSoftmax):
         offset = log_weights if self.targets.log_prior is None else log_weights + self.prior * log_p[words]
         if there is not None:
             offset = torch.where(there, offset, NOTHING)
-        return Candidates(words, offset)
+        return Candidates(words, offset, log_count=log_weights)
 
     def _log_frequencies(self) -> Tensor:
         """The logarithm of each word's fraction of the training data, `[V]`."""
