@@ -84,7 +84,10 @@ def _bounds(session: Session) -> str:
     if tolerance:
         steps = counted(session.total_steps, "step")
         return f"at most {steps}, until the loss is provably within {tolerance:g} of the global optimum"
-    if limit := session.time_limit.seconds:
+    limit = session.time_limit.seconds
+    if session.is_timed:
+        return f"for {limit:g} s, evaluations and the report included"
+    if limit:
         return f"for {limit:g} s, or {counted(session.total_steps, 'step')} if they are over before"
     each = session.feed.steps_per_epoch
     epochs = session.feed.epoch_of(session.total_steps)

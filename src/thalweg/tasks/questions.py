@@ -134,7 +134,8 @@ class AnswerOptions:
         no_repeat: n of n-grams of tokens that may not come twice; 0: all may.
         stop: texts before which a continuation ends; a single one may be given as it is.
         prefix: what a translation begins with.
-        beam: candidates kept while translating, at most 1,000; 1 is greedy. None: 4, of drawn ones 1.
+        beam: candidates kept while translating, at most 1,000; 1 is greedy. None: 4 (or `top`, if
+            more), of drawn ones 1.
         length_penalty: a in the score of a translation of n tokens, log-probability / n^a, from 0 (which favors short
             ones) to 10.
         seed: seed of sampling; each input and each of its samples has random numbers of its own.

@@ -286,7 +286,7 @@ def test_time_alone_plans_the_steps_and_writes_them_into_the_recipe(reviews, tmp
     run = train(reviews, out=tmp_path, model="bag", optimizer="adamw", width=4, time=1.5, say=said.append)
     assert run.recipe.training.steps
     assert run.recipe.training.steps >= run.result["steps"] > 10
-    assert any("the schedule follows the clock" in sentence for sentence in said)
+    assert any("The schedule follows the clock" in sentence for sentence in said)
     assert run.result["seconds"] < 6.0
 
 

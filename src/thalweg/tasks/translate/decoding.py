@@ -73,7 +73,7 @@ def translated(
     unknown = UnknownWords(reader, tokenizer, normalized)
     never = (tokenizer.unknown,) if unknown.is_idle else ()
     forbidden = tuple({tokenizer.pad, first, *never} - {end})
-    beam = options.beam or (1 if options.is_drawn else BEAM)
+    beam = options.beam or (1 if options.is_drawn else max(BEAM, options.top))
     places = options.places_of(len(indices))
     how: dict[str, Any] = {"first": first, "end": end, "length": max_length, "length_power": options.length_penalty}
     how["rules"] = rules_of(options, forbidden, prefix, options.min_length)

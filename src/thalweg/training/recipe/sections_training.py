@@ -230,6 +230,7 @@ class TrainingSection:
     batch_size: Annotated[int, Option(
         'Examples per micro-batch; "full" (0) is all data in one batch', 64, FROM_ZERO, full_batch=0,
         solver_needs=0, wants="method", parse=batch_size,
+        idle=lambda values: "beside --batch-tokens" if values["batch_tokens"] else "",
     )]
     batch_tokens: Annotated[int, Option(
         "Tokens per micro-batch in place of --batch-size, padding included, with texts of like lengths together; 0 is "

@@ -156,8 +156,9 @@ def _steps_to_end(
         if due:
             with optimizer.averaged(session.optimizer):
                 entry = _evaluate(session, clock)
-            limit.measured(clock.elapsed() - seconds)
-            moment.seconds_limit = limit.for_steps
+            if status is None:  # else the schedule is at its end, and no more steps are to be taken
+                limit.measured(clock.elapsed() - seconds)
+                moment.seconds_limit = limit.for_steps
             if entry is not None:
                 yield log.add(entry if record.gap is None else entry | {"gap": record.gap})
             moment.without_progress = score.without_progress

@@ -170,12 +170,14 @@ def _fit_to_time(session: Session, say: Say) -> Session:
     num_steps = max(1, int(MARGIN * limit / seconds))
     epochs = session.feed.epoch_of(max(1, round(num_steps / MARGIN)))
     each = f"{seconds:.2g} s each" if seconds >= 1 else f"{seconds * 1e3:{'.0f' if seconds > 0.01 else '.2g'}} ms each"
+    room = f"about {counted(max(1, round(num_steps / MARGIN)), 'step')} ({epochs:.3g} epochs)"
     say(
-        f"About {counted(max(1, round(num_steps / MARGIN)), 'step')} ({epochs:.3g} epochs, {each}) fit into the "
-        f"{limit:g} s limit, evaluations and the report not counted; the schedule follows the clock."
+        f"Steps take {each}: {limit:g} s have room for {room}, less what evaluations and the report take. The schedule "
+        "follows the clock."
     )
     session.change(lambda: {run_files.RECIPE: recipe.with_(epochs=0.0, steps=num_steps).to_toml().encode()})
     planned = Session(run.Run(folder), session.task, session.prepared, session.device, fast=False)
+    planned.is_timed = True
     planned.score.seconds = distributed.of_first(time.monotonic() - begin)
     return planned
 

@@ -94,6 +94,7 @@ class Session:
         self.ended: Status | None = None  # how the steps ended, where they have
         self.history: Sum | None = None  # of the history when they ended
         self.score = Score()
+        self.is_timed = False  # whether more steps were planned than the time limit has room for
         self.time_limit = TimeLimit(run.recipe.training.time, writes=writes_to_measure(task))
         self.lesson: Lesson | None = None  # what the run learns from, beside its data
         self.expected_seconds: float | None = None  # how long training is going to take, where that was measured
