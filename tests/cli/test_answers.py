@@ -293,6 +293,25 @@ def test_an_option_that_the_task_does_not_read_is_refused(predict, kind):
         )
 
 
+@pytest.mark.parametrize(
+    ("more", "between"), [([], "\n\n"), (["--samples", 2], "\n\n"), (["--stop", "\n"], "\n\n"), (["--flat"], "\n")]
+)
+def test_texts_with_line_ends_have_an_empty_line_between_them(predict, more, between):
+    prompts = ["a\nb", "the river"] if more != ["--flat"] else ["the river", "to"]
+    more = ["--length", 3, *(more if more != ["--flat"] else ["--stop", "\n"])]
+    _, answers, _ = predict("language", *prompts, *more)
+    texts = [one["prompt"] + each["text"] for one in answers for each in one.get("samples", [one])]
+    assert between == "\n\n" or "\n" not in "".join(texts)
+    code, out, _ = predict("language", *prompts, *more, json_lines=False)
+    pairs = zip(texts, [*texts[1:], ""], strict=True)
+    wanted = "".join(f"{text}\n" + ("\n" if after and "\n" in text + after else "") for text, after in pairs)
+    assert (code, out) == (0, wanted)
+    assert texts[0] + between in out
+    _, out, _ = predict("language", prompts[0], *more[:2], json_lines=False)  # one alone has none behind it
+    assert out.startswith(prompts[0])
+    assert not out.removesuffix("\n").endswith("\n\n")
+
+
 @pytest.mark.parametrize("kind", ["classify", "several", "tag", "score", "translate", "language"])
 def test_one_input_has_one_line(predict, kind):
     inputs = ["fine\tfilm", "awful thing"] if kind == "score" else ["fine film", "one 3"]

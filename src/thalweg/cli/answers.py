@@ -179,7 +179,7 @@ def _show(
     table = None
     num, failed = 0, []
     num_failed = 0
-    noted = _Noted()
+    noted, last = _Noted(), None
     for batch in batches(questions):
         if answerer.stream is not None and len(batch) == 1 and not batch[0].problem:
             print_pieces(answerer.stream(batch[0].value, num))
@@ -208,7 +208,9 @@ def _show(
                     answerer.lines(answer) if is_answer(answer) else [f"(no answer: {question.where}{answer[ERROR]})"]
                 )
                 beside = "".join(f"{value}\t" for value in row.values()) if kept else ""
-                print_answers([f"{beside}{lines[0]}", *lines[1:]])
+                texts = [f"{beside}{lines[0]}", *lines[1:]]
+                print_answers(_apart(texts, last))
+                last = texts[-1]
     for remark in source.remarks if source is not None else ():
         say(remark)
     for remark in noted.remarks(num, source):
@@ -224,6 +226,15 @@ def _show(
         raise InputError(f"{name}none of the {counted(num, noun)} could be answered ({listed}).")
     say(f"{name}{num_failed:,} of {counted(num, noun)} could not be answered ({listed}){instead}.")
     return 0
+
+
+def _apart(texts: Iterable[str], last: str | None) -> Iterator[str]:
+    """Yield texts with an empty line between two of which one has line ends; `last` has been printed before them."""
+    for text in texts:
+        if last is not None and "\n" in f"{last}{text}":
+            yield ""
+        yield text
+        last = text
 
 
 @final

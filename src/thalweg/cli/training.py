@@ -131,6 +131,6 @@ def show_summary(summary: dict[str, Any]) -> None:
     lines += rejections(summary)
     if summary.get("warnings") is not None:  # not interrupted
         folder = Path(summary["run"])
-        lines += [f"Report: {folder / REPORT}", f"Try it: thalweg predict {folder} ..."]
+        lines += [f"Report: {folder / REPORT}", f"Try it: {summary['example']}"]
     for line in lines:
         out.say(line)

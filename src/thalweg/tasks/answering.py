@@ -1,13 +1,20 @@
 """Running a network for its answers only, and writing answers as lines."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from thalweg.report.text import STEERING
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+LOOKED_AT: Final = 100  # texts among which one is looked for that is easily typed
+MOST_TYPED: Final = 60  # characters of it
+_MARKS: Final = frozenset("'\"\\`$!")  # that mean something to a shell
 
 
 @contextmanager
@@ -73,3 +80,25 @@ def figure(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {figure(entry)}" for name, entry in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def typed_example(texts: Iterable[str]) -> str:
+    r"""Return the beginning of one of some texts, on one line, as somebody could type it; "" where none has a letter.
+
+    One without marks that a shell reads is preferred.
+
+    Example:
+        >>> typed_example(["", "it's", "the river\nruns\x1b to the sea"])
+        'the river runs to the sea'
+    """
+    found = ""
+    for text in islice(texts, LOOKED_AT):
+        words = STEERING.sub(" ", text[: 20 * MOST_TYPED]).split()
+        shown = " ".join(words)
+        if len(shown) > MOST_TYPED:
+            shown = shown[: MOST_TYPED + 1].rpartition(" ")[0] or shown[:MOST_TYPED]
+        if any(map(str.isalpha, shown)):
+            if not _MARKS & set(shown):
+                return shown
+            found = found or shown
+    return found

@@ -17,7 +17,7 @@ from thalweg.data.files.base import AbstractSource
 from thalweg.data.text.pretrained_tokenizer import AnyTokenizer
 from thalweg.errors import InputError
 from thalweg.models.shape import ModelShape
-from thalweg.tasks.answering import answering
+from thalweg.tasks.answering import answering, typed_example
 from thalweg.tasks.growing import Growth, grown
 from thalweg.tasks.meter import AbstractMeter
 from thalweg.tasks.questions import AbstractAnswering, Predict
@@ -258,6 +258,13 @@ class AbstractTask(AbstractAnswering):
         """
         del model, head, prepared
         return [], {}
+
+    def example(self, valid: Examples) -> str:
+        """Return a short input like those of these examples, as somebody could type it; "" where there is none.
+
+        By default it is the beginning of one of the texts that are kept beside the examples.
+        """
+        return "" if self.reads_pairs else typed_example(valid.raw or ())
 
     def with_threshold(self, probability: float) -> AbstractTask:
         """Return the task with another probability from which an answer is given.

@@ -419,6 +419,15 @@ def test_report_sections_are_plain_data(tokenizer):
     assert "tokens of text with a vocabulary of" in task.describe(prepared)
 
 
+def test_surprising_lines_are_shown_once(tmp_path):
+    lines = ["the old fox sees a hen", "a hen sees the old fox", "what a day for the fox"] * 40
+    task, prepared = Language.prepare(Lines(lines), None, settings("word", max_length=40, share=0.3))
+    (section,) = (one for one in task.sections(*networks(task), prepared, seed=0) if "surprising" in one["title"])
+    shown = [row[2] for row in section["rows"]]
+    assert len(shown) == len(set(shown)) >= 3
+    assert set(lines) <= {*shown}
+
+
 def test_explanations_cover_the_metrics():
     task, prepared = Language.prepare(Lines(story()), None, settings())
     model, head = networks(task)

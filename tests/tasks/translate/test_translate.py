@@ -387,6 +387,14 @@ def test_report_sections_are_plain_data(num):
     assert f"{len(prepared.train):,} pairs of texts" in task.describe(prepared)
 
 
+def test_the_worst_translations_are_of_different_sources():
+    task, prepared = Translate.prepare(Pairs(words(6)), Pairs(words(6) * 5), settings())
+    worst = task.sections(*networks(task), prepared, seed=0)[1]
+    assert worst["title"] == "Worst translations"
+    sources = [row[0] for row in worst["rows"]]
+    assert len(sources) == len(set(sources)) == len({source for source, _ in words(6)})
+
+
 def test_explanations_cover_the_metrics():
     task, prepared = Translate.prepare(
         Pairs([(f"a{n} b", f"one two three four {n}") for n in range(30)]), None, settings(max_length=30)

@@ -1,15 +1,19 @@
 """Every task from a hostile file to predictions and a report: what people put into data stays data."""
 
 import csv
+import html
 import json
 import random
 import re
+import subprocess
 
 import pytest
 import torch
 from browser import BROWSER, look_at_all
 
 from thalweg import names
+from thalweg.cli.main import run as command_line
+from thalweg.report.text import STEERING
 from thalweg.training.folder.run import Run
 from thalweg.training.session.api import train
 
@@ -141,6 +145,26 @@ def test_predictions_are_json_and_the_same_after_loading(trained):
     assert json.loads(json.dumps(first, allow_nan=False)) == json.loads(
         json.dumps(Run(run.folder).predict(inputs, **options), allow_nan=False)
     )
+
+
+def test_what_is_told_to_be_tried_can_be_pasted_into_a_shell(trained, capfd):
+    kind, run, _ = trained
+    command = run.result["example"]
+    assert command.startswith(f"thalweg predict {run.folder} ")
+    assert not STEERING.search(command)
+    assert command in html.unescape((run.folder / "report.html").read_text(encoding="utf-8"))
+    given = subprocess.run(
+        ["sh", "-c", command.replace("thalweg", "printf '%s\\0'", 1)], capture_output=True, check=True
+    )
+    arguments = given.stdout.decode().split("\0")[:-1]
+    assert arguments[:2] == ["predict", str(run.folder)]
+    asked = arguments[-1]
+    assert {"score": "\t" in asked, "forecast": asked.endswith("series.csv")}.get(
+        kind, len(set(asked.lower()) & set("aeiou")) > 1
+    )
+    with pytest.raises(SystemExit, match="0"):
+        command_line(arguments)
+    assert capfd.readouterr().out.strip()
 
 
 def test_hostile_text_is_escaped_in_the_page(trained):

@@ -1,5 +1,6 @@
 """What the report shows about a language model: texts it writes, and which tokens, lines and places cost most."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -131,13 +132,22 @@ def _expensive_tokens(task: AbstractWritingTask, tokens: np.ndarray, losses: np.
     }
 
 
+def _distinct(lines: Iterable[tuple[float, int, str]]) -> list[tuple[float, int, str]]:
+    """Return lines without those whose text has come before."""
+    found: dict[str, tuple[float, int, str]] = {}
+    for line in lines:
+        found.setdefault(line[2], line)
+    return list(found.values())
+
+
 def _surprising_lines(lines: list[tuple[float, int, str]]) -> dict[str, Any]:
-    """Return the lines with the highest and the lowest loss per token."""
+    """Return the lines with the highest and the lowest loss per token, each text once."""
     ranked = sorted((line for line in lines if line[1] >= MIN_LINE_TOKENS), key=lambda line: -line[0])
-    most = ranked[:NUM_LINES]
-    least = ranked[max(len(most), len(ranked) - NUM_LINES) :]
+    most = _distinct(ranked)[:NUM_LINES]
+    shown = {text for _, _, text in most}
+    least = _distinct(line for line in reversed(ranked) if line[2] not in shown)[:NUM_LINES]
     rows = [["most", f"{loss:.2f}", text] for loss, _, text in most]
-    rows += [["least", f"{loss:.2f}", text] for loss, _, text in reversed(least)]
+    rows += [["least", f"{loss:.2f}", text] for loss, _, text in least]
     return {
         "kind": "examples",
         "title": "The most and the least surprising lines",

@@ -48,11 +48,10 @@ def sections(known: Mapping[int, str], valid: Examples, seed: int, *, how: str, 
     translations = [known[index] for index in indices.tolist()]
     quality = scores.sentence_chrf(translations, references)
     chosen = np.random.default_rng(seed).permutation(len(indices))[:NUM_EXAMPLES]
-    wrong = [
-        place
-        for place in np.argsort(quality, kind="stable").tolist()
-        if all(translations[place] != wanted[place] for wanted in references)
-    ]
+    wrong: dict[str, int] = {}  # a source -> the place of its worst translation
+    for place in np.argsort(quality, kind="stable").tolist():
+        if all(translations[place] != wanted[place] for wanted in references):
+            wrong.setdefault(sources[place], place)
 
     def rows(places: list[int]) -> list[list[str]]:
         return [[sources[i], references[0][i], translations[i], f"{quality[i]:.0f}"] for i in places]
@@ -70,8 +69,8 @@ def sections(known: Mapping[int, str], valid: Examples, seed: int, *, how: str, 
         examples
         | {
             "title": "Worst translations",
-            "text": "Those that share the fewest character n-grams with the reference.",
-            "rows": rows(wrong[:NUM_EXAMPLES]),
+            "text": "Those that share the fewest character n-grams with the reference, each source once.",
+            "rows": rows([*wrong.values()][:NUM_EXAMPLES]),
         },
         {
             "kind": "table",

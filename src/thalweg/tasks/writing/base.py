@@ -21,6 +21,7 @@ from thalweg.data.text.tokenizer import Tokenizer
 from thalweg.errors import InputError
 from thalweg.heads.base import AbstractHead
 from thalweg.models.shape import ModelShape
+from thalweg.tasks.answering import LOOKED_AT, typed_example
 from thalweg.tasks.base import AbstractTask, HeadOptions, Prepared, Settings
 from thalweg.tasks.growing import tokenizer_from
 from thalweg.tasks.reading.text_reader import TOKENIZER, check_length
@@ -143,6 +144,17 @@ class AbstractWritingTask(AbstractTask):
             remedy = "give one of these texts' words, or leave --vocabulary out and have one learned"
         said = f"{unknown / (known + unknown):.0%} of the tokens of the validation texts are not in the vocabulary"
         return [f"{said}, so the figures say little about them; {remedy}."], {}
+
+    @override
+    def example(self, valid: Examples) -> str:
+        """Return the beginning of a source, or of a line of the text that is to be written on."""
+        if "source_text" in valid.columns:
+            sources = valid.ragged("source_text")
+            read = (sources[place].tobytes().decode("utf-8", "replace") for place in range(len(sources)))
+            return typed_example(read)
+        chunks = valid.ragged(self.target)
+        lines = (self.text(chunks[place].tolist()).split("\n") for place in range(min(len(chunks), LOOKED_AT)))
+        return typed_example(line for part in lines for line in part[1:] or part)
 
     @classmethod
     def _pretrained(cls, found: PretrainedFolder, settings: Settings) -> dict[str, Any]:

@@ -1,15 +1,19 @@
 """The report of a finished run: its figures, curves and recipe, and the sections of its task."""
 
 import datetime as dt
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from thalweg import names
+from thalweg.data.arrays.batches import Examples
+from thalweg.data.containers.places import OBJECT
 from thalweg.heads.base import AbstractHead
 from thalweg.report.page import Report
 from thalweg.tasks.base import AbstractTask, Prepared
+from thalweg.training.folder.opening import has_series
 from thalweg.training.folder.run import Run
 from thalweg.training.integrity.history import damaged_line, read_history
 from thalweg.training.integrity.run_files import HISTORY
@@ -87,8 +91,21 @@ def make_report(
         certificate=summary.get("certificate", {}).get("sentence", ""),
         proofs=more,
         recipe=recipe.to_toml(),
-        reproduce=[f"thalweg train {run.folder / 'recipe.toml'}", f"thalweg predict {run.folder} ..."],
+        reproduce=[f"thalweg train {run.folder / 'recipe.toml'}", predict_command(run, task, prepared.valid)],
     )
+
+
+def predict_command(run: Run, task: AbstractTask, valid: Examples) -> str:
+    """Return a command that asks a run for an answer: to a validation text, or for a forecast after its data."""
+    command = f"thalweg predict {shlex.quote(str(run.folder))}"
+    if has_series(task.name):
+        source = run.recipe.data.source
+        return f"{command} --file {'FILE' if source.startswith(OBJECT) else shlex.quote(source)}"
+    if task.reads_pairs:
+        return f"{command} \"$(printf 'a text\\tanother text')\""
+    text = task.example(valid) or "a text"
+    quoted = shlex.quote(text) if "'" in text else f"'{text}'"
+    return f"{command} {'-- ' if text.startswith('-') else ''}{quoted}"
 
 
 def path_sections(summary: Mapping[str, Any]) -> list[dict[str, Any]]:

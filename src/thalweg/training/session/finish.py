@@ -17,7 +17,7 @@ from thalweg.tasks.verdict import Seen
 from thalweg.training.certified.proof import proof_summary
 from thalweg.training.distilled.teacher import milliseconds
 from thalweg.training.folder import build, tensor_files
-from thalweg.training.folder.report import make_report
+from thalweg.training.folder.report import make_report, predict_command
 from thalweg.training.integrity.claim import aside
 from thalweg.training.integrity.replaced import drop
 from thalweg.training.integrity.run_files import HISTORY, METRICS, REPORT, WEIGHTS, json_bytes
@@ -112,6 +112,7 @@ def _finished(session: Session, status: Status) -> dict[str, Any]:
     settled, changed = session.task.settle(session.model, session.head, session.prepared)
     files |= changed
     summary["warnings"] = [*session.head.notes(), *settled]
+    summary["example"] = predict_command(run, session.task, session.prepared.valid)
     begin = np.array([time.perf_counter(), time.process_time()])
     page = render_report(make_report(run, session.task, session.prepared, (session.model, session.head), summary))
     # The smaller one: other programs make the one longer, several threads the other.
