@@ -31,7 +31,8 @@ class AnalyticSoftmax(AbstractCandidateSoftmax):
         with_batch: whether the batch's own targets are exact in all its rows.
         sample_fraction: in [0, 1], how much of the rest the batch's words stand for (the formula for what remains);
             None: all of it where the table is learned, nothing where it is frozen.
-        **options: see `AbstractContinuous`; $\beta$ is `prior`, and label smoothing spreads targets over all words.
+        **options: see `AbstractContinuous`; $\beta$ is `prior`, and label smoothing spreads targets
+            over the shortlist and the batch's words (see `AbstractCandidateSoftmax`).
 
     Shapes: prediction `[..., m]`; targets int `[...]`; mask and weights `[...]` or only its first dimensions.
 
@@ -84,7 +85,6 @@ class AnalyticSoftmax(AbstractCandidateSoftmax):
         """Return the shortlist and the batch's other words, and the mass of all that are neither."""
         self._keep_up()
         words, offset = self.short, self._log_mass(self.short)
-        log_count = torch.zeros_like(offset)
         rest = self._total_mass() - offset.exp().sum()
         if self.with_batch:
             own, there = distinct(ids, real, self.targets.num)
@@ -92,30 +92,14 @@ class AnalyticSoftmax(AbstractCandidateSoftmax):
             outside = ~known if there is None else ~known & there
             if own.device.type == "cpu":
                 own, outside = own[outside], outside[outside]
-            mass, counts = self._log_mass(own), torch.zeros(len(own), device=own.device)
+            mass = self._log_mass(own)
             rest = rest - torch.where(outside, mass.exp(), 0.0).sum()
             if self.sample_fraction:
-                num = num_real(ids, real)
-                counts = self._log_counts(own, outside, num)
-                mass, rest = self._distribute_rest(own, outside, mass, rest, num)
+                mass, rest = self._distribute_rest(own, outside, mass, rest, num_real(ids, real))
             words = torch.cat([words, own])
             offset = torch.cat([offset, torch.where(outside, mass, NOTHING)])
-            log_count = torch.cat([log_count, counts])
         tiny = torch.finfo(offset.dtype).tiny
-        return Candidates(words, offset, rest.clamp_min(tiny).log().to(offset.dtype), log_count=log_count)
-
-    def _log_counts(self, own: Tensor, outside: Tensor, num: Tensor) -> Tensor:
-        """Return the logarithm of how many words each of the batch's stands for, all words alike.
-
-        That is one and a part, `sample_fraction`, of the others; those of which no word stands have a mean of zero.
-        """
-        log_prior = self.targets.log_prior
-        if log_prior is None:
-            others = (self.targets.num - len(self.short)) / outside.sum().clamp_min(1)
-            count = others.to(torch.get_default_dtype()).expand(len(own))
-        else:
-            count = log_inclusion(log_prior[own], num).neg().exp()
-        return torch.log1p(self.sample_fraction * (count - 1.0).clamp_min(0.0))
+        return Candidates(words, offset, rest.clamp_min(tiny).log().to(offset.dtype))
 
     def _distribute_rest(
         self, own: Tensor, outside: Tensor, mass: Tensor, rest: Tensor, num: Tensor

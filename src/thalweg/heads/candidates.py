@@ -29,31 +29,21 @@ MAX_MATRIX = 2**24  # numbers held at once for curvature roots: 64 MB in float32
 @final
 @dataclasses.dataclass(frozen=True)
 class Candidates:
-    """Words that all rows compare with.
-
-    Args:
-        ids: which they are.
-        offset: what is added to the score of each: its prior, and the logarithm of how many words it stands for.
-        log_tail: logarithm of the mass of words that none of them stands for; None: there are none.
-        shift: what is added to the loss.
-        log_count: logarithm of how many words of the vocabulary each stands for, all words alike; None: one.
-    """
+    """Words that all rows compare with."""
 
     ids: Tensor
     offset: Tensor
     log_tail: Tensor | None = None
     shift: Tensor | float = 0.0
-    log_count: Tensor | None = None
-
-    def mean(self, vectors: Tensor, num: int) -> Tensor:
-        """Return what their `vectors` tell of the mean of all `num` words' vectors."""
-        there = (self.offset > 0.5 * NOTHING).to(vectors.dtype)
-        counts = there if self.log_count is None else there * self.log_count.to(vectors.dtype).exp()
-        return (counts @ vectors) / num
 
 
 class AbstractCandidateSoftmax(AbstractContinuous):
-    """A cross-entropy over the vocabulary whose sum is estimated from candidates; a subclass chooses them."""
+    r"""A cross-entropy over the vocabulary whose sum is estimated from candidates; a subclass chooses them.
+
+    Label smoothing $a$ spreads a target over the candidates, all of them alike: $-s_y$ becomes
+    $-(1 - a) s_y - a \cdot \mathrm{mean}_{c \in C} s_c$. Candidates come as often as they are frequent, so this is
+    smoothing towards the words' frequencies rather than towards all words alike, which it is where all take part.
+    """
 
     default_prior = 1.0
     takes_smoothing = True
@@ -101,9 +91,12 @@ class AbstractCandidateSoftmax(AbstractContinuous):
             parts.append(log_partition(square, prediction.shape[1]) + candidates.log_tail.to(prediction.dtype))
         log_sum = torch.stack(parts).logsumexp(0)
         if self.label_smoothing:
-            mean, prior = candidates.mean(vectors, self.targets.num), self._log_prior(prediction.dtype)
-            mean = prediction @ mean
-            score = torch.lerp(score, mean if prior is None else mean + prior.mean(), self.label_smoothing)
+            there, prior = (candidates.offset > 0.5 * NOTHING).to(vectors.dtype), self._log_prior(prediction.dtype)
+            share = there / there.sum().clamp_min(1.0)
+            mean = prediction @ (share @ vectors)
+            if prior is not None:
+                mean = mean + share @ prior[candidates.ids]
+            score = torch.lerp(score, mean, self.label_smoothing)
         return log_sum - score + candidates.shift
 
     @final

@@ -72,8 +72,8 @@ class AbstractContinuous(AbstractHead):
         prior: $\beta$ in the scores $s_w = \dots + \beta \log p_w$ with the words' fractions $p_w$ of the training data
             (`targets.log_prior`), not negative; of no effect where the targets know no counts. None: 1 for
             cross-entropies over words, else 0.
-        label_smoothing: $a$ in [0, 1), the fraction of a target that is spread over all words; only for losses that
-            have a mean over words.
+        label_smoothing: $a$ in [0, 1), the fraction of a target that is spread over the words that it is compared
+            with; only for losses that have a mean over words.
 
     Raises:
         ValueError: an argument out of its range; in use: shapes that don't fit, ids out of range.

@@ -39,7 +39,8 @@ class Contrastive(AbstractCandidateSoftmax):
         targets: the words' vectors; trainable, as a rule. With `counts` they know $p$.
         correct: whether to divide by $\pi$; False gives the published loss, without duplicates and false negatives,
             plus log(V / words in the batch) to be readable.
-        **options: see `AbstractContinuous`; $\beta$ is `prior`, and label smoothing spreads targets over all words.
+        **options: see `AbstractContinuous`; $\beta$ is `prior`, and label smoothing spreads targets
+            over the words that take part, which are frequent ones (see `AbstractCandidateSoftmax`).
 
     Shapes: prediction `[..., m]`; targets int `[...]`; mask and weights `[...]` or only its first dimensions.
 
@@ -76,7 +77,6 @@ class Contrastive(AbstractCandidateSoftmax):
         num_words = num_real(words, there)
         log_prior = self.targets.log_prior
         shift: Tensor | float = 0.0
-        log_count = (self.targets.num / num_words.clamp_min(1.0)).log().expand(len(words))
         if not self.correct:
             offset = torch.zeros(len(words), device=words.device)
             shift = self.chance - num_words.clamp_min(1.0).log()
@@ -85,11 +85,10 @@ class Contrastive(AbstractCandidateSoftmax):
             offset = others.expand(len(words))
         else:
             log_p = log_prior[words]
-            log_count = -log_inclusion(log_p, num_real(ids, real))
-            offset = self.prior * log_p + log_count
+            offset = self.prior * log_p - log_inclusion(log_p, num_real(ids, real))
         if there is not None:
             offset = torch.where(there, offset, NOTHING)
-        return Candidates(words, offset, shift=shift, log_count=log_count)
+        return Candidates(words, offset, shift=shift)
 
 
 @final
@@ -112,7 +111,8 @@ class SampledSoftmax(AbstractCandidateSoftmax):
         with_batch: whether the batch's own targets are candidates as well, with the inclusion probability
             $1 - (1 - \pi_w)(1 - p_w)^N$.
         seed: other words for the same batch.
-        **options: see `AbstractContinuous`; $\beta$ is `prior`, and label smoothing spreads targets over all words.
+        **options: see `AbstractContinuous`; $\beta$ is `prior`, and label smoothing spreads targets
+            over the words that take part, which are frequent ones (see `AbstractCandidateSoftmax`).
 
     Shapes: prediction `[..., m]`; targets int `[...]`; mask and weights `[...]` or only its first dimensions.
 
@@ -170,7 +170,7 @@ class SampledSoftmax(AbstractCandidateSoftmax):
         offset = log_weights if self.targets.log_prior is None else log_weights + self.prior * log_p[words]
         if there is not None:
             offset = torch.where(there, offset, NOTHING)
-        return Candidates(words, offset, log_count=log_weights)
+        return Candidates(words, offset)
 
     def _log_frequencies(self) -> Tensor:
         """The logarithm of each word's fraction of the training data, `[V]`."""
