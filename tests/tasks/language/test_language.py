@@ -137,6 +137,8 @@ def test_a_vocabulary_that_lacks_most_of_the_text_is_told_at_the_end(tmp_path, w
     task, prepared = Language.prepare(Lines(["one two", "", "two one one"] * 30), None, chosen)
     told, files = task.settle(*networks(task), prepared)
     assert (len(told), files) == (1 if said else 0, {})
+    assert "<unk>" not in task.example(prepared.valid)
+    assert (task.example(prepared.valid) == "") == (words == "x\n")
     for sentence in told:
         assert sentence.startswith(f"{said} of the tokens of the validation texts are not in the vocabulary")
         assert sentence.endswith("; give one of these texts' words, or leave --vocabulary out and have one learned.")

@@ -152,8 +152,9 @@ class AbstractWritingTask(AbstractTask):
             sources = valid.ragged("source_text")
             read = (sources[place].tobytes().decode("utf-8", "replace") for place in range(len(sources)))
             return typed_example(read)
-        chunks = valid.ragged(self.target)
-        lines = (self.text(chunks[place].tolist()).split("\n") for place in range(min(len(chunks), LOOKED_AT)))
+        chunks, unknown = valid.ragged(self.target), self.tokenizer.unknown
+        known = (chunks[place][chunks[place] != unknown] for place in range(min(len(chunks), LOOKED_AT)))
+        lines = (self.text(ids.tolist()).split("\n") for ids in known)
         return typed_example(line for part in lines for line in part[1:] or part)
 
     @classmethod
