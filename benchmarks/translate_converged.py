@@ -7,6 +7,9 @@ rates, the best development BLEU wins. Then it is trained on every seed with a w
 whole run, measured along the way (greedy BLEU of development pairs), and the best weights are scored on the test pairs,
 greedy and with a beam. Seconds are CPU seconds of one thread for the training steps alone. Each run is a process of its
 own and writes its figures at once; what is there is not computed again.
+
+Heads with a plus are variants that tell what a difference comes of: `softmax+prior` begins with a bias of the words'
+frequencies, `sampled+all` is the exact softmax over unit vectors, `sampled+all+bare` the same without the prior.
 """
 
 import os
@@ -31,6 +34,10 @@ from torch import nn
 
 from thalweg.data.arrays.batches import Examples
 from thalweg.data.files.sources import open_source
+from thalweg.heads.base import AbstractHead
+from thalweg.heads.contrastive import SampledSoftmax
+from thalweg.heads.softmax import Softmax
+from thalweg.heads.targets import log_fractions
 from thalweg.objective import Objective
 from thalweg.optim import construct
 from thalweg.tasks.settings import Settings
@@ -89,9 +96,23 @@ def first(examples: Examples, limit: int) -> Examples:
     return examples.take(np.arange(min(limit, len(examples))) * len(examples) // min(limit, len(examples)))
 
 
+def variant(head: AbstractHead, names: list[str], width: int, counts: torch.Tensor) -> AbstractHead:
+    """Return a head changed as its name says."""
+    if "prior" in names:
+        assert isinstance(head, Softmax)
+        with torch.no_grad():
+            head.output.bias.copy_(log_fractions(counts, len(counts)))
+    if "all" in names:
+        assert isinstance(head, SampledSoftmax)
+        prior, smoothing = (0.0 if "bare" in names else 1.0), head.label_smoothing
+        return SampledSoftmax(width, head.targets, num_samples=head.targets.num, prior=prior, label_smoothing=smoothing)
+    return head
+
+
 def run(arguments: argparse.Namespace, head_name: str, rate: float, seed: int, epochs: float) -> dict[str, Any]:
     torch.set_num_threads(1)
     task, parts = read(arguments)
+    head_name, *variants = head_name.split("+")
     given = Options(
         {
             "task": "translate",
@@ -108,7 +129,8 @@ def run(arguments: argparse.Namespace, head_name: str, rate: float, seed: int, e
     )
     recipe = complete(given)
     counts = task.token_counts(parts["train"])
-    model, head = build.build_networks(recipe, task, counts=counts)
+    model, built = build.build_networks(recipe, task, counts=counts)
+    head = variant(built, variants, arguments.width, counts)
     feed = build.build_feed(recipe, task, parts["train"], torch.device("cpu"))
     steps = math.ceil(epochs * feed.steps_per_epoch)
     optimizer = construct.make_optimizer(
@@ -149,7 +171,8 @@ def run(arguments: argparse.Namespace, head_name: str, rate: float, seed: int, e
                 best = [t.clone() for part in (model, head) for t in part.state_dict().values()]
             begun = time.process_time()
     result: dict[str, Any] = {
-        "head": head_name, "rate": rate, "seed": seed, "steps": steps, "epochs": epochs, "history": history,
+        "head": "+".join([head_name, *variants]), "rate": rate, "seed": seed, "steps": steps, "epochs": epochs,
+        "history": history,
         "best_dev": best_score, "seconds": seconds, "vocabulary_size": task.tokenizer.vocabulary_size,
     }  # fmt: skip
     if epochs < arguments.epochs:
