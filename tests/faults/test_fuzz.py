@@ -80,7 +80,7 @@ def test_a_checkpoint_of_another_form_is_named(specimens, tmp_path, changed, sai
     ("run", "name", "changed", "said"),
     [
         ("begun", "recipe.toml", ("width = 4 ", "width = 4000 "), "larger than its weights"),
-        ("bag", "recipe.toml", ("dropout = 0.", "dropout = 7."), "recipe.toml: --dropout must lie"),
+        ("bag", "recipe.toml", ("\ndropout = 0.", "\ndropout = 7."), "recipe.toml: --dropout must lie"),
         ("bag", "data.json", ('"columns"', '"column"'), "data.json is damaged .expected 'columns', which is missing"),
         ("bag", "labels.json", ('"b"', "7"), "labels.json is damaged"),
     ],

@@ -129,9 +129,9 @@ def test_with_a_time_limit_the_steps_are_planned_for_what_was_chosen(reviews, tm
     run = train(reviews, out=tmp_path, model="mlp", width=6, hidden=6, time=1.5, say=said.append)
     assert run.recipe.training.optimizer == "normuon"
     assert run.recipe.training.steps > 0
-    assert [line.split()[0] for line in said if line.startswith(("Optimizer", "Planning"))] == [
+    assert [line.split()[0] for line in said if line.startswith(("Optimizer", "Steps"))] == [
         "Optimizer:",
-        "Planning",
+        "Steps",
     ]
 
 
