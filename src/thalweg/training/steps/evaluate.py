@@ -24,7 +24,7 @@ from thalweg.tasks.written import NOTHING, Generated
 from thalweg.training.steps.feed import parts_in_order
 
 NUM_TRIED = 16  # texts that are written to see how long it takes
-NUM_TIMED = 64  # examples that are evaluated to see how long it takes
+NUM_TIMED = 256  # examples that are evaluated to see how long it takes
 MAX_TARGETS = 512  # one number is fitted: some hundred targets determine it to about a hundredth
 
 
