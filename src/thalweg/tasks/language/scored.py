@@ -81,7 +81,7 @@ class ScoredTexts(AbstractAnswering):
                 own = [hidden[row, end - size : end] for row, (size, end) in enumerate(zip(sizes, ends, strict=True))]
                 targets = [token for place in places for token in pieces[place][2]]
                 ids = torch.tensor(targets, device=hidden.device)
-                values = head.log_probability(head(torch.cat(own)), ids).double()
+                values = head.log_probability_from_hidden(torch.cat(own), ids).double()
                 for place, part in zip(places, values.split(sizes), strict=True):
                     found[place] = part.tolist()
         gains: list[list[float]] = [[] for _ in texts]

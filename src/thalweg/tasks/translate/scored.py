@@ -99,7 +99,7 @@ class ScoredPairs(AbstractAnswering):
                 wanted, is_real = (one.to(parameter.device) for one in pad(target, rows))
                 first = torch.full_like(wanted[:, :1], tokenizer.begin)
                 hidden = model(tokens=tokens, mask=mask, decoder_tokens=torch.cat([first, wanted[:, :-1]], 1))
-                values = head.log_probability(head(hidden[is_real]), wanted[is_real]).double()
+                values = head.log_probability_from_hidden(hidden[is_real], wanted[is_real]).double()
                 for place, part in zip(places, values.split(is_real.sum(1).tolist()), strict=True):
                     found[place] = part.tolist()
         answers = []
